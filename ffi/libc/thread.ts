@@ -1,0 +1,38 @@
+/**
+ * The calling OS thread: name, id, signals, CPU affinity.
+ *
+ * L0, any isolate. Source: prctl(2) PR_SET_NAME, gettid(2), tgkill(2), sched_setaffinity(2), signal(7).
+ */
+import { addressOf, check, cString, SYS, syscall, word } from "./syscall.ts";
+
+const PR_SET_NAME = 15n;
+/** Longest thread name the kernel keeps, without the NUL. */
+const NAME_MAX = 15;
+
+/** Names the calling thread as `/proc/PID/task/TID/comm` shows it; longer names are cut to 15 bytes. */
+export function setThreadName(name: string): void {
+  const text = cString(name.slice(0, NAME_MAX));
+  syscall(SYS.prctl, PR_SET_NAME, addressOf(text));
+}
+
+/** Kernel id of the calling thread. */
+export function threadId(): number {
+  return Number(syscall(SYS.gettid));
+}
+
+/** Sends `signal` to a thread of this process; false if it is gone. */
+export function signalThread(tid: number, signal: number): boolean {
+  return syscall(SYS.tgkill, syscall(SYS.getpid), word(tid), word(signal)) === 0n;
+}
+
+/** Restricts the calling thread to the given host CPUs. @throws OsError, EINVAL when none of them exists */
+export function setAffinity(cpus: readonly number[]): void {
+  const mask = new Uint8Array(Math.ceil((Math.max(...cpus, 0) + 1) / 64) * 8);
+  for (const cpu of cpus) mask[cpu >> 3] |= 1 << (cpu & 7);
+  check(syscall(SYS.sched_setaffinity, 0n, BigInt(mask.length), addressOf(mask)), "sched_setaffinity");
+}
+
+/** Sets the file mode creation mask; returns the old one. */
+export function umask(mask: number): number {
+  return Number(syscall(SYS.umask, BigInt(mask)));
+}
