@@ -1,0 +1,92 @@
+/**
+ * The contract between the virtio transport, the I/O Worker and a device's queue handler.
+ *
+ * L3. A virtio device is three parts: model (main: config to description), registers (vCPU Workers: config space; the
+ * transport is shared code), queue handler (I/O Worker: started from one plain, cloneable `Activation`).
+ */
+import type { GuestMemory } from "@vmm/memory/guest_memory.ts";
+import type { SplitQueue } from "./queue/split.ts";
+
+/** Virtio device ids (virtio 1.2 §5). */
+export const VirtioId = {
+  net: 1,
+  block: 2,
+  console: 3,
+  rng: 4,
+  balloon: 5,
+  rtc: 17,
+  vsock: 19,
+  iommu: 23,
+  mem: 24,
+  fs: 26,
+  pmem: 27,
+  watchdog: 35,
+} as const;
+
+/** A fault of the guest's driver: a value, never an exception. */
+export interface GuestFault {
+  readonly fault: string;
+}
+
+/** Everything an I/O Worker needs to know of a device, sent once when the device is made. Plain and cloneable. */
+export interface VirtioDeviceDescriptor<Backend = unknown> {
+  /** Device id such as `_disk0`. */
+  readonly id: string;
+  /** Key of the handler table, such as `"block"`. */
+  readonly kind: string;
+  /** The transport block (`VirtioPciBlock`): common config, queues, MSI-X table, PCI config, device config bytes. */
+  readonly block: SharedArrayBuffer;
+  /** One eventfd per queue; KVM adds to it when the guest notifies. */
+  readonly kickFds: readonly number[];
+  /** Backend description: paths are opened by main, so descriptors and plain numbers only. */
+  readonly backend: Backend;
+}
+
+/** What a handler may ask of its Worker. */
+export interface IoEnvironment {
+  /** Calls `ready` on this thread whenever `fd` has one of `events` (EPOLLIN…). Level-triggered. */
+  watch(fd: number, events: number, ready: (events: number) => void): void;
+  /** Changes the awaited events of a watched descriptor (0: none for now). */
+  rewatch(fd: number, events: number): void;
+  /** Forgets a descriptor. It is not closed. */
+  unwatch(fd: number): void;
+  /** Calls `fire` once after `delayMs`; returns a function that cancels it. */
+  timer(delayMs: number, fire: () => void): () => void;
+  /** Tells main something rare (log lines are rate-limited there by key). */
+  post(event: { kind: string } & Record<string, unknown>): void;
+}
+
+/** What a started device works with. */
+export interface Activation<Backend = unknown> {
+  readonly id: string;
+  readonly memory: GuestMemory;
+  readonly queues: readonly SplitQueue[];
+  /** Accepted feature bits 0–31 and 32–63. */
+  readonly featuresLow: number;
+  readonly featuresHigh: number;
+  readonly backend: Backend;
+  readonly env: IoEnvironment;
+  /** Device config bytes in the block, guest-visible. */
+  readonly config: Uint8Array;
+  /** Raises the interrupt of queue `index`, honouring MSI-X masks. The handler asks the queue first if one is wanted. */
+  interruptQueue(index: number): void;
+  /** Bumps config generation and raises the config interrupt. */
+  interruptConfig(): void;
+  /** The driver broke the rules: sets DEVICE_NEEDS_RESET, raises the config interrupt, stops the handler. */
+  fail(fault: GuestFault): void;
+}
+
+/** The running part of a device, in an I/O Worker. No method may throw on anything the guest wrote. */
+export interface QueueHandler {
+  /** The guest notified queue `index` (or the device was just started or resumed: look at every queue). */
+  onKick(index: number): void;
+  /** Main sends a device-specific order (resize, new fd …). Returns the reply, plain and cloneable. */
+  onCommand?(command: { kind: string } & Record<string, unknown>): unknown;
+  /** Finishes everything in flight before returning, so that the queue indices tell the whole truth. */
+  drain(): void;
+  /** Device reset or removal: forgets timers and watches. Backends stay open: the device can be activated again. */
+  close(): void;
+}
+
+/** Starts a device. */
+export type HandlerFactory<Backend = unknown> = (activation: Activation<Backend>) => QueueHandler;
