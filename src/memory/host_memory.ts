@@ -1,0 +1,145 @@
+/**
+ * Guest RAM on the host: mapping it, with an error that names the cause.
+ *
+ * L2, main isolate. Anonymous private memory by default; a memfd when it is shared or on huge pages; a file for zones that
+ * name one. Untouched memory costs nothing: mappings are not reserved unless asked. Source: mmap(2), memfd_create(2),
+ * machine model §1.
+ */
+import { Errno, OsError } from "@ffi/abi/errno.ts";
+import { close, fileStatus, FileType, memfd, O, open, S_IFMT, truncate } from "@ffi/libc/fd.ts";
+import { advise, MADV, MAP, map, PROT, unmap, wrap } from "@ffi/libc/mmap.ts";
+import type { MemoryRegion } from "./guest_memory.ts";
+
+/** How one RAM region is backed. Sizes in bytes. */
+export interface BackingOptions {
+  readonly shared: boolean;
+  readonly hugepages: boolean;
+  readonly hugepageSizeBytes?: number;
+  readonly prefault: boolean;
+  readonly reserve: boolean;
+  readonly mergeable: boolean;
+  readonly thp: boolean;
+  /** Zone file: a file, or a directory in which an unnamed file is made. */
+  readonly file?: string;
+}
+
+/** A mapped region, with what snapshot, vhost-user and release need. */
+export interface HostRegion extends MemoryRegion {
+  /** Descriptor of the backing file, −1 for anonymous memory. */
+  readonly fd: number;
+  readonly fileOffset: number;
+  readonly options: BackingOptions;
+}
+
+/** Guest memory that could not be set up. The message is what a client sees; `cause` keeps the system call. */
+export class MemoryError extends Error {
+  override readonly name = "MemoryError";
+}
+
+const PAGE_BYTES = 4096;
+const DEFAULT_HUGEPAGE_BYTES = 2 << 20;
+const MFD_HUGETLB = 4n;
+const MFD_HUGE_SHIFT = 26n;
+
+/**
+ * Maps one region of guest RAM.
+ *
+ * @param gpa guest physical start
+ * @param sizeBytes a multiple of the page size in use
+ * @throws MemoryError naming what is wrong: alignment, huge pages that are missing, memory that does not exist
+ */
+export function mapRegion(gpa: number, sizeBytes: number, options: BackingOptions): HostRegion {
+  const pageBytes = options.hugepages ? options.hugepageSizeBytes ?? DEFAULT_HUGEPAGE_BYTES : PAGE_BYTES;
+  if (pageBytes === 0 || sizeBytes % pageBytes !== 0) {
+    throw new MemoryError(
+      `Memory size is misaligned: ${sizeBytes} bytes is not a multiple of the page size ${pageBytes}`,
+    );
+  }
+  const fd = backingFile(sizeBytes, pageBytes, options);
+  const flags = (options.shared ? MAP.SHARED : MAP.PRIVATE) |
+    (fd < 0 ? MAP.ANONYMOUS : 0) |
+    (options.reserve ? 0 : MAP.NORESERVE) |
+    (options.prefault ? MAP.POPULATE : 0);
+  let hostAddress: bigint;
+  try {
+    hostAddress = map(sizeBytes, PROT.READ | PROT.WRITE, flags, fd);
+  } catch (cause) {
+    close(fd);
+    throw mapFailure(sizeBytes, pageBytes, options, cause as OsError);
+  }
+  if (options.mergeable) advise(hostAddress, sizeBytes, MADV.MERGEABLE);
+  if (options.thp && !options.hugepages) advise(hostAddress, sizeBytes, MADV.HUGEPAGE);
+  return { gpa, sizeBytes, hostAddress, buffer: wrap(hostAddress, sizeBytes), fd, fileOffset: 0, options };
+}
+
+/** Unmaps a region; no isolate may touch its buffer any more. */
+export function unmapRegion(region: HostRegion): void {
+  unmap(region.hostAddress, region.sizeBytes);
+  close(region.fd);
+}
+
+function backingFile(sizeBytes: number, pageBytes: number, options: BackingOptions): number {
+  try {
+    if (options.file !== undefined) return zoneFile(options.file, sizeBytes);
+    if (!options.shared && !options.hugepages) return -1;
+    const hugeFlags = options.hugepages ? MFD_HUGETLB | (BigInt(Math.log2(pageBytes)) << MFD_HUGE_SHIFT) : 0n;
+    const fd = memfd("ch_ram", hugeFlags);
+    try {
+      truncate(fd, sizeBytes);
+    } catch (cause) {
+      close(fd);
+      throw cause;
+    }
+    return fd;
+  } catch (cause) {
+    const detail = options.file === undefined ? "" : ` "${options.file}"`;
+    throw new MemoryError(
+      options.file === undefined
+        ? "Failed to create shared file"
+        : `Failed to open memory zone file${detail}`,
+      { cause },
+    );
+  }
+}
+
+/** Opens (or makes) the file of a memory zone; a regular file shorter than the zone is extended. */
+function zoneFile(path: string, sizeBytes: number): number {
+  let fd: number;
+  try {
+    fd = open(path, O.RDWR | O.CREAT, 0o600);
+  } catch (cause) {
+    if (!(cause instanceof OsError) || cause.code !== Errno.EISDIR) throw cause;
+    fd = open(path, O.RDWR | O.TMPFILE, 0o600);
+  }
+  try {
+    const status = fileStatus(fd);
+    if ((status.mode & S_IFMT) === FileType.regular && status.sizeBytes < BigInt(sizeBytes)) {
+      truncate(fd, sizeBytes);
+    }
+    return fd;
+  } catch (cause) {
+    close(fd);
+    throw cause;
+  }
+}
+
+function mapFailure(
+  sizeBytes: number,
+  pageBytes: number,
+  options: BackingOptions,
+  cause: OsError,
+): MemoryError {
+  const mebibytes = `${sizeBytes / (1 << 20)} MiB`;
+  if (cause.code === Errno.ENOMEM && options.hugepages) {
+    return new MemoryError(
+      `Cannot map ${mebibytes} of guest memory: the host has too few free huge pages of ${
+        pageBytes >> 10
+      } KiB`,
+      { cause },
+    );
+  }
+  if (cause.code === Errno.ENOMEM) {
+    return new MemoryError(`Cannot map ${mebibytes} of guest memory: the host does not have it`, { cause });
+  }
+  return new MemoryError(`Cannot map ${mebibytes} of guest memory`, { cause });
+}
