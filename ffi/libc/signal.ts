@@ -4,13 +4,11 @@
  * L0, vCPU Workers. A pending blocked signal makes the next KVM_RUN return EINTR at once, so no kick is ever lost and no
  * native handler is needed. Source: KVM api.rst 4.23 KVM_SET_SIGNAL_MASK, pthread_sigmask(3), rt_sigtimedwait(2).
  */
+import { KICK_SIGNAL } from "./kick_signal.ts";
 import { check } from "./syscall.ts";
 import { SignalMask } from "../kvm/structs.ts";
 import { KVM } from "../kvm/codes.ts";
 import { ioctlBuffer } from "../kvm/ioctl.ts";
-
-/** A real-time signal glibc does not use itself (it keeps 32 and 33). */
-export const KICK_SIGNAL = 40;
 
 const SIG_BLOCK = 0;
 const GLIBC_SIGSET_BYTES = 128;
