@@ -1,0 +1,210 @@
+/**
+ * UNIX stream sockets, and messages that carry descriptors.
+ *
+ * L0, any isolate. Calls on data paths return `-errno` instead of throwing.
+ * Source: unix(7), accept4(2), recvmsg(2), cmsg(3).
+ */
+import { Errno, OsError } from "../abi/errno.ts";
+import { struct, StructBuffer } from "../abi/struct.ts";
+import { close } from "./fd.ts";
+import { addressOf, check, SYS, syscall, word } from "./syscall.ts";
+
+const SUN_PATH_BYTES = 108;
+
+/** struct sockaddr_un. */
+export const SockaddrUn = struct("sockaddr_un", { sun_family: "u16", sun_path: { bytes: SUN_PATH_BYTES } }, {
+  size: 110,
+  source: "linux/un.h",
+});
+
+/** struct msghdr, as user space declares it. */
+export const Msghdr = struct("msghdr", {
+  msg_name: "u64",
+  msg_namelen: "u32",
+  msg_iov: "u64",
+  msg_iovlen: "u64",
+  msg_control: "u64",
+  msg_controllen: "u64",
+  msg_flags: "u32",
+}, { size: 56, source: "sys/socket.h" });
+
+/** struct cmsghdr; its data follows at once. */
+export const Cmsghdr = struct("cmsghdr", { cmsg_len: "u64", cmsg_level: "u32", cmsg_type: "u32" }, {
+  size: 16,
+  source: "sys/socket.h",
+});
+
+/** struct iovec. */
+export const Iovec = struct("iovec", { iov_base: "u64", iov_len: "u64" }, { size: 16, source: "sys/uio.h" });
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = 0o4000;
+const SOCK_CLOEXEC = 0o2000000;
+const SOL_SOCKET = 1;
+const SCM_RIGHTS = 1;
+const SHUT_RDWR = 2n;
+const DESCRIPTOR_BYTES = 4;
+/** Most descriptors one message can carry (SCM_MAX_FD). */
+export const MAX_DESCRIPTORS_PER_MESSAGE = 253;
+
+/** Flags of sendmsg(2) and recvmsg(2). */
+export const MSG = {
+  PEEK: 2,
+  CTRUNC: 8,
+  TRUNC: 0x20,
+  DONTWAIT: 0x40,
+  NOSIGNAL: 0x4000,
+  CMSG_CLOEXEC: 0x4000_0000,
+} as const;
+
+const alignUp = (length: number): number => Math.ceil(length / 8) * 8;
+
+function unixAddress(path: string): { bytes: Uint8Array<ArrayBuffer>; lengthBytes: number } {
+  const text = new TextEncoder().encode(path);
+  if (text.includes(0)) throw new TypeError("A socket path cannot contain a NUL character");
+  // One byte stays for the terminating NUL.
+  if (text.length >= SUN_PATH_BYTES) throw new OsError(36, /* ENAMETOOLONG */ "bind", path);
+  const address = new StructBuffer(SockaddrUn).set("sun_family", AF_UNIX);
+  address.field("sun_path").set(text);
+  // An empty path is the kernel's "autobind": the address then is the family alone.
+  const lengthBytes = SockaddrUn.offsets.sun_path + (text.length === 0 ? 0 : text.length + 1);
+  return { bytes: address.bytes, lengthBytes };
+}
+
+function streamSocket(): number {
+  return check(
+    syscall(SYS.socket, BigInt(AF_UNIX), BigInt(SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK), 0n),
+    "socket",
+  );
+}
+
+/** Binds and listens; the descriptor is non-blocking. @throws OsError, EADDRINUSE when the file exists */
+export function listenUnix(path: string, backlog = 128): number {
+  const address = unixAddress(path);
+  const fd = streamSocket();
+  try {
+    check(
+      syscall(SYS.bind, word(fd), addressOf(address.bytes), BigInt(address.lengthBytes)),
+      "bind",
+      path,
+    );
+    check(syscall(SYS.listen, word(fd), BigInt(backlog)), "listen", path);
+    return fd;
+  } catch (error) {
+    close(fd);
+    throw error;
+  }
+}
+
+/** Connects; the descriptor is non-blocking. @throws OsError, ECONNREFUSED when nobody listens, EAGAIN when the backlog is full */
+export function connectUnix(path: string): number {
+  const address = unixAddress(path);
+  const fd = streamSocket();
+  const result = syscall(SYS.connect, word(fd), addressOf(address.bytes), BigInt(address.lengthBytes));
+  if (result < 0n) {
+    close(fd);
+    check(result, "connect", path);
+  }
+  return fd;
+}
+
+/** A waiting connection, non-blocking, or `-errno` (EAGAIN: none). */
+export function accept(listenFd: number): number {
+  return Number(syscall(SYS.accept4, word(listenFd), 0n, 0n, BigInt(SOCK_NONBLOCK | SOCK_CLOEXEC)));
+}
+
+/** Two connected stream sockets, non-blocking. @throws OsError */
+export function socketPair(): [number, number] {
+  const pair = new Int32Array(2);
+  const type = BigInt(SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK);
+  check(
+    syscall(SYS.socketpair, BigInt(AF_UNIX), type, 0n, addressOf(new Uint8Array(pair.buffer))),
+    "socketpair",
+  );
+  return [pair[0], pair[1]];
+}
+
+/** Ends both directions, so that the peer sees the end even if another descriptor of the socket lives on. */
+export function shutdownSocket(fd: number): void {
+  syscall(SYS.shutdown, word(fd), SHUT_RDWR);
+}
+
+/**
+ * A reusable message: data bytes and room for descriptors. One per reader; not shared by isolates.
+ *
+ * The kernel gets raw addresses of the parts, so they live as long as the object.
+ */
+export class SocketMessage {
+  /** Bytes of the last `receive`; the count is its result. */
+  readonly data: Uint8Array<ArrayBuffer>;
+  /** Descriptors of the last `receive`, close-on-exec. The caller owns them. */
+  readonly descriptors: number[] = [];
+  /** Whether the last message carried more descriptors than there was room for (the kernel closed the rest). */
+  descriptorsLost = false;
+
+  readonly #header = new StructBuffer(Msghdr);
+  readonly #headerAddress = addressOf(this.#header.bytes);
+  readonly #iov = new StructBuffer(Iovec);
+  readonly #control: DataView<ArrayBuffer>;
+  readonly #controlBytes: Uint8Array<ArrayBuffer>;
+  readonly #dataAddress: bigint;
+
+  /** @param dataBytes most bytes taken per `receive` @param maxDescriptors most descriptors per message, up to 253 */
+  constructor(dataBytes: number, maxDescriptors = MAX_DESCRIPTORS_PER_MESSAGE) {
+    this.data = new Uint8Array(dataBytes);
+    this.#dataAddress = addressOf(this.data);
+    this.#controlBytes = new Uint8Array(alignUp(Cmsghdr.size + DESCRIPTOR_BYTES * maxDescriptors));
+    this.#control = new DataView(this.#controlBytes.buffer);
+    this.#header.set("msg_iov", addressOf(this.#iov.bytes)).set("msg_iovlen", 1);
+    this.#header.set("msg_control", addressOf(this.#controlBytes));
+  }
+
+  /** Receives without waiting; returns the byte count, 0 at the end of the stream, or `-errno`. */
+  receive(fd: number): number {
+    this.#iov.set("iov_base", this.#dataAddress).set("iov_len", this.data.byteLength);
+    this.#header.set("msg_controllen", this.#controlBytes.byteLength).set("msg_flags", 0);
+    const flags = BigInt(MSG.CMSG_CLOEXEC | MSG.DONTWAIT);
+    const count = Number(syscall(SYS.recvmsg, word(fd), this.#headerAddress, flags));
+    this.descriptors.length = 0;
+    this.descriptorsLost = false;
+    if (count >= 0) this.#collectDescriptors();
+    return count;
+  }
+
+  #collectDescriptors(): void {
+    this.descriptorsLost = (this.#header.get("msg_flags") & MSG.CTRUNC) !== 0;
+    const end = Number(this.#header.getBig("msg_controllen"));
+    const { cmsg_len, cmsg_level, cmsg_type } = Cmsghdr.offsets;
+    for (let at = 0; at + Cmsghdr.size <= end;) {
+      const length = this.#control.getUint32(at + cmsg_len, true);
+      if (length < Cmsghdr.size) return;
+      const isRights = this.#control.getUint32(at + cmsg_level, true) === SOL_SOCKET &&
+        this.#control.getUint32(at + cmsg_type, true) === SCM_RIGHTS;
+      const last = Math.min(at + length, end) - DESCRIPTOR_BYTES;
+      for (let item = at + Cmsghdr.size; isRights && item <= last; item += DESCRIPTOR_BYTES) {
+        this.descriptors.push(this.#control.getInt32(item, true));
+      }
+      at += alignUp(length);
+    }
+  }
+
+  /** Sends `bytes` with `descriptors` without waiting; returns the byte count or `-errno`. The descriptors stay open here. */
+  send(fd: number, bytes: Uint8Array<ArrayBuffer>, descriptors: readonly number[] = []): number {
+    const controlLength = Cmsghdr.size + DESCRIPTOR_BYTES * descriptors.length;
+    if (controlLength > this.#controlBytes.byteLength) return -Errno.EINVAL;
+    this.#iov.set("iov_base", addressOf(bytes)).set("iov_len", bytes.byteLength);
+    this.#header.set("msg_flags", 0);
+    this.#header.set("msg_controllen", descriptors.length === 0 ? 0 : alignUp(controlLength));
+    const { cmsg_len, cmsg_level, cmsg_type } = Cmsghdr.offsets;
+    this.#control.setBigUint64(cmsg_len, BigInt(controlLength), true);
+    this.#control.setUint32(cmsg_level, SOL_SOCKET, true);
+    this.#control.setUint32(cmsg_type, SCM_RIGHTS, true);
+    descriptors.forEach((item, i) => {
+      this.#control.setInt32(Cmsghdr.size + DESCRIPTOR_BYTES * i, item, true);
+    });
+    return Number(
+      syscall(SYS.sendmsg, word(fd), this.#headerAddress, BigInt(MSG.NOSIGNAL | MSG.DONTWAIT)),
+    );
+  }
+}
