@@ -1,0 +1,47 @@
+/**
+ * The memory map firmware would give: E820 types over RAM and the PCI configuration window.
+ *
+ * L2, any isolate; pure. Source: spec/machine-model.md §7; ACPI 6.5 §15 (E820 types).
+ */
+import { chainedError } from "./errors.ts";
+import { EBDA_START, HIGH_RAM_START, MEM_32BIT_RESERVED_START, type MemoryPlan } from "./layout.ts";
+
+export const E820_RAM = 1;
+export const E820_RESERVED = 2;
+
+/** One range of the memory map. */
+export interface MemoryMapEntry {
+  readonly gpa: number;
+  readonly sizeBytes: number;
+  readonly type: typeof E820_RAM | typeof E820_RESERVED;
+}
+
+/** RAM regions of a plan joined where they touch: [start, end) pairs, ascending. */
+export function contiguousRam(plan: MemoryPlan): [start: number, end: number][] {
+  const ranges: [number, number][] = [];
+  for (const region of plan.ramRegions) {
+    const last = ranges.at(-1);
+    const end = region.gpa + region.sizeBytes;
+    if (last !== undefined && last[1] === region.gpa) last[1] = end;
+    else ranges.push([region.gpa, end]);
+  }
+  return ranges;
+}
+
+/**
+ * Memory map of a plan, as PVH and the zero page list it.
+ *
+ * @throws ArchError (memory-map) when the first RAM range does not reach beyond 1 MiB
+ */
+export function memoryMap(plan: MemoryPlan): MemoryMapEntry[] {
+  const [first, ...rest] = contiguousRam(plan);
+  if (first[0] !== 0 || first[1] <= HIGH_RAM_START || first[1] > MEM_32BIT_RESERVED_START) {
+    throw chainedError("memory-map", "Cannot configure system", "Error generating memory map table");
+  }
+  return [
+    { gpa: 0, sizeBytes: EBDA_START, type: E820_RAM },
+    { gpa: HIGH_RAM_START, sizeBytes: first[1] - HIGH_RAM_START, type: E820_RAM },
+    ...rest.map(([start, end]) => ({ gpa: start, sizeBytes: end - start, type: E820_RAM } as const)),
+    { gpa: plan.ecam.gpa, sizeBytes: plan.ecam.sizeBytes, type: E820_RESERVED },
+  ];
+}
