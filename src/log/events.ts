@@ -1,0 +1,44 @@
+/**
+ * The event stream: what happens to the VMM and its VM, told to whoever subscribed.
+ *
+ * L1, main isolate, no I/O: sinks (file, server-sent events, D-Bus) subscribe. Source: spec/cli.md §5.
+ */
+import type { EventName, EventSource, VmmEvent } from "@schemas/api/event.ts";
+import { log } from "./logger.ts";
+
+/** Takes one event; must not block and must not throw. */
+export type EventSubscriber = (event: VmmEvent) => void;
+
+/** Emits events in order to all subscribers. */
+export class EventStream {
+  readonly #subscribers = new Set<EventSubscriber>();
+  readonly #startMs: number;
+
+  /** @param nowMs monotonic clock in milliseconds; timestamps count from its value now */
+  constructor(private readonly nowMs: () => number = () => performance.now()) {
+    this.#startMs = nowMs();
+  }
+
+  /** Adds a subscriber; returns the function that removes it. */
+  subscribe(subscriber: EventSubscriber): () => void {
+    this.#subscribers.add(subscriber);
+    return () => this.#subscribers.delete(subscriber);
+  }
+
+  /** Tells everybody. `properties` are texts only. */
+  emit<S extends EventSource>(
+    source: S,
+    event: EventName<S>,
+    properties: Readonly<Record<string, string>> | null = null,
+  ): void {
+    log.info(
+      `Event: source = ${source} event = ${event} ${properties === null ? "" : JSON.stringify(properties)}`,
+    );
+    if (this.#subscribers.size === 0) return;
+    const elapsedMs = this.nowMs() - this.#startMs;
+    const secs = Math.floor(elapsedMs / 1e3);
+    const timestamp = { secs, nanos: Math.min(Math.round((elapsedMs - secs * 1e3) * 1e6), 999_999_999) };
+    const entry: VmmEvent = { timestamp, source, event, properties };
+    for (const subscriber of this.#subscribers) subscriber(entry);
+  }
+}
