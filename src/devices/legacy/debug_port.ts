@@ -1,0 +1,39 @@
+/**
+ * Boot progress codes on port 0x80, reported to the log.
+ *
+ * L4, runs in vCPU Workers. Old kernels also write this port to waste a microsecond, so reports have a budget. Source: spec/machine-model.md §2.
+ */
+import { allOnes, type IoDevice } from "@vmm/bus/io_device.ts";
+import type { EventSink } from "@vmm/bus/ports.ts";
+import { type EventBudgetState, takeReport } from "@vmm/sync/event_budget.ts";
+import type { TimeSource } from "./time_source.ts";
+
+export const DEBUG_PORT = 0x80;
+
+/** Who uses a range of codes. */
+export function debugPortRange(code: number): "firmware" | "bootloader" | "kernel" | "userspace" | "custom" {
+  if (code <= 0x1f) return "firmware";
+  if (code <= 0x3f) return "bootloader";
+  if (code <= 0x5f) return "kernel";
+  if (code <= 0x7f) return "userspace";
+  return "custom";
+}
+
+/** Port 0x80: one byte, write-only. */
+export class DebugPort implements IoDevice {
+  constructor(
+    private readonly budget: EventBudgetState,
+    private readonly time: TimeSource,
+    private readonly events: EventSink,
+  ) {}
+
+  read(_offset: number, size: number): number {
+    return allOnes(size);
+  }
+
+  write(_offset: number, _size: number, value: number): void {
+    if (takeReport(this.budget, this.time.monotonicNs())) {
+      this.events.post({ kind: "debug-port", code: value & 0xff });
+    }
+  }
+}

@@ -1,0 +1,35 @@
+/**
+ * Generic Event Device: one byte of pending notifications, read by `\_SB.GEC.ESCN`, and its interrupt.
+ *
+ * L4: registers run in vCPU Workers, `notify` on main. Source: ACPI 6.3 §5.6.9; spec/machine-model.md §4.
+ */
+import type { IoDevice } from "@vmm/bus/io_device.ts";
+import type { InterruptLines } from "@vmm/bus/ports.ts";
+import { type BlockOf, defineBlock } from "@vmm/sync/shared_block.ts";
+
+export const GED_SIZE_BYTES = 1;
+
+/** Notification bits. */
+export const GedNotification = { cpu: 1, memory: 2, pci: 4, powerButton: 8 } as const;
+
+/** Bits not yet read by the guest. */
+export const GedBlock = defineBlock("ged", { pending: "u32" });
+export type GedState = BlockOf<typeof GedBlock>;
+
+/** Tells the guest: sets `bits` and raises the edge. Any isolate. */
+export function notifyGed(state: GedState, lines: InterruptLines, gsi: number, bits: number): void {
+  Atomics.or(state.words, GedBlock.index.pending, bits);
+  lines.pulse(gsi);
+}
+
+/** One byte; reading takes the pending bits. */
+export class Ged implements IoDevice {
+  constructor(private readonly state: GedState) {}
+
+  read(offset: number): number {
+    if (offset !== 0) return 0;
+    return Atomics.exchange(this.state.words, GedBlock.index.pending, 0) & 0xff;
+  }
+
+  write(): void {}
+}
