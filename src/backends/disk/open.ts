@@ -1,0 +1,266 @@
+/**
+ * Opens a disk image as a configuration asks, and describes it for the device model and the I/O Worker.
+ *
+ * L4, main isolate. Error and warning texts are the original's. Source: spec/machine-model.md §8 "image type",
+ * "back-ends", "locking".
+ */
+import { OsError } from "@ffi/abi/errno.ts";
+import { deviceTopology, directIoAlignment } from "@ffi/libc/block_device.ts";
+import { close, FALLOC, fileStatus, FileType, O, open, S_IFMT } from "@ffi/libc/fd.ts";
+import { allocate } from "@ffi/libc/file_io.ts";
+import type { DiskConfig, ImageType } from "@schemas/api/disk.ts";
+import { attachDisk } from "./attach.ts";
+import {
+  DEFAULT_TOPOLOGY,
+  type DiskDescription,
+  type DiskFormat,
+  type DiskTopology,
+  type FileDescription,
+} from "./description.ts";
+import { detectFormat } from "./detect.ts";
+import { cannotOpen, DiskError, ImageFault } from "./disk_error.ts";
+import { ImageFile } from "./image_file.ts";
+import { ImageLock } from "./lock.ts";
+
+/** The fields of a disk's configuration that decide how its image is opened. */
+export type DiskRequest = Pick<
+  DiskConfig,
+  | "path"
+  | "readonly"
+  | "direct"
+  | "sparse"
+  | "backing_files"
+  | "image_type"
+  | "disable_io_uring"
+  | "lock_granularity"
+>;
+
+/** Configuration names of the formats. */
+const IMAGE_TYPES: Record<DiskFormat, ImageType> = {
+  raw: "Raw",
+  qcow2: "Qcow2",
+  vhd: "FixedVhd",
+  vhdx: "Vhdx",
+  vmdk: "FlatVmdk",
+};
+const SECTOR_BYTES = 512;
+/** Longest serial number a guest can ask for (VIRTIO_BLK_ID_BYTES). */
+const SERIAL_BYTES = 20;
+
+/** An open image, owned by main. */
+export interface OpenedDisk {
+  /** Sent to the I/O Worker. */
+  readonly description: DiskDescription;
+  /** What the configuration should say from now on. */
+  readonly imageType: ImageType;
+  /** Switched off when the format was detected. */
+  readonly backingFiles: boolean;
+  /** The format was detected and is one without a header: the guest must not be able to forge one. */
+  readonly protectSectorZero: boolean;
+  readonly topology: DiskTopology;
+  /** The image can zero or give back ranges. */
+  readonly canZero: boolean;
+  /** Serial number of a disk that was not given one. */
+  readonly defaultSerial: Uint8Array;
+  /** Texts for the log, level warn. */
+  readonly warnings: readonly string[];
+  readonly lock: ImageLock;
+  /** Changes the size while no Worker has the disk attached. @throws DiskError */
+  resize(sizeBytes: number): void;
+  /** Closes every descriptor; locks go with them. The disk must not be attached anywhere. */
+  close(): void;
+}
+
+/** Opens the image. @throws DiskError with the original's chain; nothing stays open then */
+export function openDisk(request: DiskRequest): OpenedDisk {
+  const path = request.path;
+  if (path === undefined) throw new DiskError(["No disk path was specified when one was expected"]);
+  const opened: number[] = [];
+  try {
+    return openImage(path, request, opened);
+  } catch (error) {
+    opened.forEach(close);
+    throw error;
+  }
+}
+
+function openImage(path: string, request: DiskRequest, opened: number[]): OpenedDisk {
+  const file = openFile(path, request.readonly, request.direct);
+  opened.push(file.fd);
+  const { sizeBytes, format } = inspect(file);
+  const warnings: string[] = [];
+  const printed = format;
+  let backingFiles = request.backing_files;
+  let protectSectorZero = false;
+  if (request.image_type === "Unknown") {
+    warnings.push(
+      "DEPRECATION: auto-detection of disk image type is deprecated and will be removed in a future release. " +
+        "Please specify image type explicitly.",
+      `No image_type specified - detected as ${printed}. ` +
+        "Configuration updated to persist type across reboots and migrations.",
+    );
+    if (format === "raw" || format === "vhd") {
+      warnings.push(`Autodetected ${printed} image type. Disabling sector 0 writes.`);
+      protectSectorZero = true;
+    } else {
+      warnings.push(
+        "Non-raw image type detected. In the future it will be necessary to specify image_type for non-raw files.",
+      );
+    }
+    if (format === "qcow2" && backingFiles) {
+      warnings.push("QCOW2 image type autodetected. Disabling backing files");
+      backingFiles = false;
+    }
+  } else if (request.image_type !== IMAGE_TYPES[format]) {
+    const specified = formatOf(request.image_type);
+    throw new DiskError([
+      `Disk image type does not match expected type: specified = ${specified}, detected = ${printed}`,
+    ]);
+  }
+  if (format !== "qcow2" && request.backing_files) {
+    warnings.push("Enabling backing_files option only applies for QCOW2 files");
+  }
+  if (format === "raw" && !request.readonly && !request.sparse) preallocate(file, sizeBytes, warnings);
+
+  const description: DiskDescription = {
+    format,
+    file,
+    sizeBytes,
+    sparse: request.sparse,
+    ring: !request.disable_io_uring,
+  };
+  try {
+    attachDisk(description).close();
+  } catch (error) {
+    if (error instanceof ImageFault) throw cannotOpen(error.kind, path, undefined, error.message);
+    throw cannotOpen("I/O error", path, undefined, error);
+  }
+  if (sizeBytes % SECTOR_BYTES !== 0) {
+    warnings.push(
+      `Disk size ${sizeBytes} is not a multiple of sector size ${SECTOR_BYTES}; ` +
+        "the remainder will not be visible to the guest.",
+    );
+  }
+  const canZero = format === "raw" ? canZeroRanges(file, sizeBytes) : format === "qcow2";
+  if (!canZero && request.sparse) {
+    warnings.push("sparse=on requested but backend does not support sparse operations");
+  }
+  return {
+    description,
+    imageType: IMAGE_TYPES[format],
+    backingFiles,
+    protectSectorZero,
+    topology: topologyOf(file),
+    canZero,
+    defaultSerial: defaultSerial(file.fd),
+    warnings,
+    lock: new ImageLock(file, sizeBytes, request.lock_granularity),
+    resize: (size) => resizeDetached(description, size),
+    close: () => opened.forEach(close),
+  };
+}
+
+/** Opens one file of an image and learns what kind it is. @throws DiskError */
+export function openFile(path: string, readonly: boolean, direct: boolean): FileDescription {
+  let fd: number;
+  try {
+    fd = open(path, (readonly ? O.RDONLY : O.RDWR) | (direct ? O.DIRECT : 0));
+  } catch (error) {
+    throw cannotOpen("I/O error", path, "open", error);
+  }
+  const type = fileStatus(fd).mode & S_IFMT;
+  if (type !== FileType.regular && type !== FileType.block) {
+    close(fd);
+    const kind = type === FileType.directory ? "a directory" : "neither";
+    throw cannotOpen(
+      "I/O error",
+      path,
+      "open",
+      `disk image must be a regular file or block device, is: ${kind}`,
+    );
+  }
+  const alignment = direct ? directIoAlignment(fd) || SECTOR_BYTES : 1;
+  return { fd, path, alignment, isBlockDevice: type === FileType.block, readonly };
+}
+
+function inspect(file: FileDescription): { sizeBytes: number; format: DiskFormat } {
+  try {
+    const image = new ImageFile(file);
+    const sizeBytes = image.sizeBytes();
+    return { sizeBytes, format: detectFormat(image, sizeBytes) };
+  } catch (error) {
+    throw cannotOpen("I/O error", file.path, "detect_image_type", error);
+  }
+}
+
+function formatOf(type: ImageType): string {
+  return Object.entries(IMAGE_TYPES).find(([, name]) => name === type)?.[0] ?? "unknown";
+}
+
+/** Gives a file all its blocks now. Failing is no error: the disk works without. */
+function preallocate(file: FileDescription, sizeBytes: number, warnings: string[]): void {
+  if (sizeBytes === 0) return;
+  const result = allocate(file.fd, 0, 0, sizeBytes);
+  if (result < 0) {
+    const reason = new OsError(-result, "fallocate", file.path).message;
+    warnings.push(`Failed to preallocate disk space for "${file.path}": ${reason}`);
+  }
+}
+
+/** Tries, past the file's end where it changes nothing, whether ranges can be given back or zeroed. */
+function canZeroRanges(file: FileDescription, sizeBytes: number): boolean {
+  if (file.isBlockDevice) return true;
+  return allocate(file.fd, FALLOC.PUNCH_HOLE | FALLOC.KEEP_SIZE, sizeBytes, 1) === 0 ||
+    allocate(file.fd, FALLOC.ZERO_RANGE | FALLOC.KEEP_SIZE, sizeBytes, 1) === 0;
+}
+
+/** Block sizes: the device's own, or what direct I/O on the file needs, or plain sectors. */
+function topologyOf(file: FileDescription): DiskTopology {
+  if (file.isBlockDevice) {
+    try {
+      return deviceTopology(file.fd);
+    } catch {
+      return DEFAULT_TOPOLOGY;
+    }
+  }
+  if (file.alignment === 1) return DEFAULT_TOPOLOGY;
+  return { logical: file.alignment, physical: file.alignment, minimumIo: file.alignment, optimalIo: 0 };
+}
+
+/** Device, special-device and inode number in decimal, one after the other, cut or zero-padded to 20 bytes. */
+function defaultSerial(fd: number): Uint8Array {
+  const { dev, rdev, ino } = fileStatus(fd);
+  const serial = new Uint8Array(SERIAL_BYTES);
+  serial.set(new TextEncoder().encode(`${dev}${rdev}${ino}`).subarray(0, SERIAL_BYTES));
+  return serial;
+}
+
+function resizeDetached(description: DiskDescription, sizeBytes: number): void {
+  const disk = attachDisk(description);
+  try {
+    const result = disk.resize(sizeBytes);
+    if (result < 0) throw resizeFailed(description, sizeBytes, result);
+  } finally {
+    disk.close();
+  }
+}
+
+/** The error for `Disk.resize` having returned `result`. */
+export function resizeFailed(description: DiskDescription, sizeBytes: number, result: number): DiskError {
+  if (sizeBytes % SECTOR_BYTES !== 0) {
+    return new DiskError([`Disk image size is not a multiple of ${SECTOR_BYTES}`]);
+  }
+  if (description.file.isBlockDevice) {
+    const actual = new ImageFile(description.file).sizeBytes();
+    return new DiskError([
+      "Disk resize failed",
+      "I/O error",
+      `Block device size ${actual} does not match requested size ${sizeBytes}`,
+    ]);
+  }
+  const kind = description.format === "raw" ? "I/O error" : "Unsupported feature (op=resize)";
+  return new DiskError(
+    ["Disk resize failed", kind],
+    new OsError(-result, "ftruncate", description.file.path),
+  );
+}
