@@ -13,6 +13,8 @@ export type VmState = "Created" | "Running" | "Shutdown" | "Paused" | "BreakPoin
 export interface PciDeviceAddress {
   readonly id: string;
   readonly bdf: string;
+  /** The device's configuration with what the instance filled in (id, MAC address, image type); as given when absent. */
+  readonly config?: unknown;
 }
 
 /** Kinds of hot-pluggable devices, named after their endpoints. */
@@ -30,6 +32,11 @@ export type HotplugKind =
 /** A live VM: vCPU threads, memory, devices. */
 export interface VmInstance {
   readonly state: VmState;
+  /**
+   * The configuration with what making the devices filled in: ids, MAC addresses, image types, as `vm.info` shows them
+   * and a reboot uses them. As given to `create` when absent.
+   */
+  readonly config?: VmConfig;
   /** Loads the payload and starts the vCPUs. Created → Running. */
   boot(): Promise<void>;
   pause(): Promise<void>;
