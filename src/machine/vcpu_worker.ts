@@ -1,0 +1,84 @@
+/**
+ * Entry point of a vCPU Worker.
+ *
+ * L5. One isolate and OS thread per vCPU: `start` gives it the vCPU and the machine's descriptions, then it lives in the
+ * exit loop and leaves it only for messages and to stop.
+ */
+import { wrap } from "@ffi/libc/mmap.ts";
+import { armKick } from "@ffi/libc/signal.ts";
+import { setAffinity, setThreadName, threadId } from "@ffi/libc/thread.ts";
+import type { GuestEvent } from "@vmm/bus/ports.ts";
+import { VmFd } from "@vmm/hypervisor/kvm/vm.ts";
+import type { FunctionDescription } from "./pci_functions.ts";
+import type { PlatformDescription } from "./platform.ts";
+import { createVcpuOutputs, type VcpuOutputDescription } from "./vcpu_outputs.ts";
+import { VcpuControl, VcpuState } from "./vcpu_control.ts";
+import { VcpuLoop } from "./vcpu_loop.ts";
+import { VcpuMachine } from "./vcpu_machine.ts";
+import { postEvent, WorkerService } from "./worker_serve.ts";
+
+/** Everything a vCPU needs to run; plain and cloneable. */
+export interface VcpuStart {
+  readonly index: number;
+  readonly vmFd: number;
+  readonly vcpuFd: number;
+  readonly runPage: bigint;
+  readonly runPageBytes: number;
+  readonly control: SharedArrayBuffer;
+  readonly ioWakeFd: number;
+  readonly platform: PlatformDescription;
+  readonly functions: readonly FunctionDescription[];
+  readonly outputs: VcpuOutputDescription;
+  /** Host CPUs this vCPU may run on. */
+  readonly affinity?: readonly number[];
+}
+
+let machine: VcpuMachine | undefined;
+let loop: VcpuLoop | undefined;
+
+const post = (event: GuestEvent) => postEvent(event);
+
+function start(request: VcpuStart): void {
+  setThreadName(`vcpu${request.index}`);
+  if (request.affinity !== undefined) setAffinity(request.affinity);
+  armKick(request.vcpuFd);
+  const control = VcpuControl.attach(request.control);
+  const vm = new VmFd(request.vmFd);
+  machine = new VcpuMachine({
+    platform: request.platform,
+    functions: request.functions,
+    vm,
+    ioWakeFd: request.ioWakeFd,
+    outputs: createVcpuOutputs(request.outputs, request.ioWakeFd),
+    events: { post },
+    halt: () => loop!.halt(),
+  });
+  const { pio, mmio, power } = machine;
+  loop = new VcpuLoop(
+    request.vcpuFd,
+    wrap(request.runPage, request.runPageBytes),
+    control,
+    {
+      pio: pio.access.bind(pio),
+      mmio: mmio.access.bind(mmio),
+      endOfInterrupt: (vector) => machine!.endOfInterrupt(vector),
+      reset: () => power.reset(),
+      fatal: (text) => post({ kind: "fatal", text: `vcpu${request.index}: ${text}` }),
+    },
+    () => service.hasMail(),
+  );
+  Atomics.store(control.words, VcpuControl.index.tid, threadId());
+  Atomics.store(control.words, VcpuControl.index.state, VcpuState.starting);
+}
+
+const service: WorkerService = new WorkerService(
+  {
+    attach: () => {},
+    start,
+    addFunction: (fn: FunctionDescription) => machine!.addFunction(fn),
+    removeFunction: ({ segment, slot }: { segment: number; slot: number }) =>
+      machine!.removeFunction(segment, slot),
+  },
+  () => void loop?.run(),
+);
+service.serve();
