@@ -6,6 +6,7 @@
  * Source: spec/schemas.md "Configuration and API schemas"; type names as the original's error texts spell them.
  */
 import { z } from "zod";
+import { canonicalIpAddress } from "./ip_address.ts";
 
 // Compiling validators with `new Function` costs 5 ms at the first parse and gains nothing for one VM.
 z.config({ jitless: true });
@@ -58,8 +59,8 @@ export interface StructOptions {
   readonly omitFalse?: readonly string[];
   /** Optional fields written as `null` when absent. */
   readonly nullWhenAbsent?: readonly string[];
-  /** Fields that are read and never written. */
-  readonly neverWritten?: readonly string[];
+  /** Optional fields that must be present when the structure is given as an array by position. */
+  readonly requiredInSequence?: readonly string[];
 }
 
 /** A structure: its component name and options. Field order is the output order and the positional order. */
@@ -117,8 +118,13 @@ export const path = () => scalar(z.string(), "path");
 /** MAC address as six two-digit hexadecimal groups with `:`; kept in lower case. */
 export const mac = () =>
   scalar(z.string().toLowerCase().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/, "Invalid MAC address"), "mac");
-/** IPv4 or IPv6 address. */
-export const ipAddress = () => scalar(z.string(), "ip");
+/** IPv4 or IPv6 address; kept in canonical form. */
+export const ipAddress = () =>
+  scalar(
+    z.string().refine((value) => canonicalIpAddress(value) !== undefined, "Invalid IP address")
+      .overwrite((value) => canonicalIpAddress(value) ?? value),
+    "ip",
+  );
 
 /** One descriptor number. In JSON any 32-bit integer is accepted and read as −1. */
 export function descriptor(): z.ZodNumber {

@@ -34,5 +34,5 @@ export const DebugConsoleConfigSchema = struct("DebugConsoleConfig", {
   file: path().optional(),
   mode: ConsoleModeSchema,
   iobase: u16().describe("I/O port").optional(),
-});
+}, { requiredInSequence: ["iobase"] });
 export type DebugConsoleConfig = z.infer<typeof DebugConsoleConfigSchema>;

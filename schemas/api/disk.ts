@@ -10,8 +10,8 @@ import { RateLimiterConfigSchema } from "./rate_limiter.ts";
 
 /** Image format; `Unknown` means detect it. */
 export const ImageTypeSchema = choice("ImageType", [
-  "FixedVhd",
   "FlatVmdk",
+  "FixedVhd",
   "Qcow2",
   "Raw",
   "Vhdx",

@@ -68,6 +68,7 @@ export const ReceiveMigrationDataSchema = struct("ReceiveMigrationData", {
   tls_dir: path().optional(),
   memory_mode: MigrationModeSchema.default("Precopy"),
   vfio_fds: z.array(RestoredVfioConfigSchema).optional(),
+  iommufd_fd: descriptor().optional(),
   zone_updates: z.array(VmMemoryZoneUpdateDataSchema).default(() => []),
 }, { wireName: "VmReceiveMigrationData" });
 export type ReceiveMigrationData = z.infer<typeof ReceiveMigrationDataSchema>;

@@ -8,7 +8,7 @@ import { bool, path, struct, text } from "@schemas/primitives.ts";
 
 /** One fw_cfg item; exactly one of `file` and `string`. */
 export const FwCfgItemSchema = struct("FwCfgItem", {
-  name: text().describe("Name the guest finds it under"),
+  name: text().describe("Name the guest finds it under").default(""),
   file: path().optional(),
   string: text().optional(),
 });
@@ -35,5 +35,5 @@ export const PayloadConfigSchema = struct("PayloadConfig", {
   cmdline: text().optional(),
   initramfs: path().optional(),
   fw_cfg_config: FwCfgConfigSchema.optional(),
-});
+}, { requiredInSequence: ["fw_cfg_config"] });
 export type PayloadConfig = z.infer<typeof PayloadConfigSchema>;

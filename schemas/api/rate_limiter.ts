@@ -10,13 +10,17 @@ export const TokenBucketConfigSchema = struct("TokenBucket", {
   size: u64().describe("Tokens the bucket can hold"),
   one_time_burst: u64().describe("Extra tokens available once at the start").optional(),
   refill_time: u64().describe("Milliseconds to refill the bucket"),
-}, { wireName: "TokenBucketConfig", nullWhenAbsent: ["one_time_burst"] });
+}, {
+  wireName: "TokenBucketConfig",
+  nullWhenAbsent: ["one_time_burst"],
+  requiredInSequence: ["one_time_burst"],
+});
 export type TokenBucketConfig = z.infer<typeof TokenBucketConfigSchema>;
 
 export const RateLimiterConfigSchema = struct("RateLimiterConfig", {
   bandwidth: TokenBucketConfigSchema.describe("Limit in bytes").optional(),
   ops: TokenBucketConfigSchema.describe("Limit in operations").optional(),
-}, { denyUnknown: true, nullWhenAbsent: ["bandwidth", "ops"] });
+}, { denyUnknown: true, nullWhenAbsent: ["bandwidth", "ops"], requiredInSequence: ["bandwidth", "ops"] });
 export type RateLimiterConfig = z.infer<typeof RateLimiterConfigSchema>;
 
 export const RateLimiterGroupConfigSchema = struct("RateLimitGroupConfig", {

@@ -10,7 +10,7 @@ export const VmResizeSchema = struct("VmResize", {
   desired_vcpus: u32().optional(),
   desired_ram: u64().describe("Memory in bytes").optional(),
   desired_balloon: u64().describe("Balloon size in bytes").optional(),
-}, { wireName: "VmResizeData" });
+}, { wireName: "VmResizeData", requiredInSequence: ["desired_vcpus", "desired_ram", "desired_balloon"] });
 export type VmResize = z.infer<typeof VmResizeSchema>;
 
 export const VmResizeDiskSchema = struct("VmResizeDisk", {

@@ -89,5 +89,26 @@ export const VmConfigSchema = struct("VmConfig", {
   landlock_enable: bool().describe("Restrict the process to the configured files").default(false),
   landlock_rules: z.array(LandlockConfigSchema).optional(),
   ivshmem: IvshmemConfigSchema.optional(),
+}, {
+  requiredInSequence: [
+    "payload",
+    "rate_limit_groups",
+    "disks",
+    "net",
+    "balloon",
+    "generic_vhost_user",
+    "fs",
+    "pmem",
+    "devices",
+    "user_devices",
+    "vdpa",
+    "vsock",
+    "numa",
+    "pci_segments",
+    "platform",
+    "tpm",
+    "landlock_rules",
+    "ivshmem",
+  ],
 });
 export type VmConfig = z.infer<typeof VmConfigSchema>;
