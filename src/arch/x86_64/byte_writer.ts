@@ -16,49 +16,50 @@ export class ByteWriter {
     return this.#length;
   }
 
-  #reserve(count: number): number {
-    const at = this.#length;
-    const needed = at + count;
+  /** Appends `count` zero bytes and returns the view of the buffer as it is then. */
+  #grow(count: number): DataView {
+    const needed = this.#length + count;
     if (needed > this.#bytes.length) {
       const grown = new Uint8Array(Math.max(needed, this.#bytes.length * 2));
-      grown.set(this.#bytes.subarray(0, at));
+      grown.set(this.#bytes);
       this.#bytes = grown;
       this.#view = new DataView(grown.buffer);
     }
     this.#length = needed;
-    return at;
+    return this.#view;
   }
 
   u8(...values: number[]): this {
-    for (const value of values) this.#view.setUint8(this.#reserve(1), value);
+    for (const value of values) this.#grow(1).setUint8(this.#length - 1, value);
     return this;
   }
 
   u16(...values: number[]): this {
-    for (const value of values) this.#view.setUint16(this.#reserve(2), value, true);
+    for (const value of values) this.#grow(2).setUint16(this.#length - 2, value, true);
     return this;
   }
 
   u32(...values: number[]): this {
-    for (const value of values) this.#view.setUint32(this.#reserve(4), value, true);
+    for (const value of values) this.#grow(4).setUint32(this.#length - 4, value, true);
     return this;
   }
 
   /** Non-negative integers below 2^53, or bigints. */
   u64(...values: (number | bigint)[]): this {
-    for (const value of values) this.#view.setBigUint64(this.#reserve(8), BigInt(value), true);
+    for (const value of values) this.#grow(8).setBigUint64(this.#length - 8, BigInt(value), true);
     return this;
   }
 
   bytes(source: ArrayLike<number>): this {
-    const at = this.#reserve(source.length);
-    this.#bytes.set(source, at);
+    this.#grow(source.length);
+    this.#bytes.set(source, this.#length - source.length);
     return this;
   }
 
   /** ASCII text, cut or padded with `fill` to `width` bytes when given. */
   ascii(text: string, width = text.length, fill = 0): this {
-    const at = this.#reserve(width);
+    this.#grow(width);
+    const at = this.#length - width;
     for (let i = 0; i < width; i++) {
       this.#bytes[at + i] = i < text.length ? text.charCodeAt(i) & 0x7f : fill;
     }
@@ -66,19 +67,7 @@ export class ByteWriter {
   }
 
   zeros(count: number): this {
-    this.#reserve(count);
-    return this;
-  }
-
-  /** Overwrites one byte already written. */
-  patchU8(at: number, value: number): this {
-    this.#view.setUint8(at, value);
-    return this;
-  }
-
-  /** Overwrites four bytes already written. */
-  patchU32(at: number, value: number): this {
-    this.#view.setUint32(at, value, true);
+    this.#grow(count);
     return this;
   }
 

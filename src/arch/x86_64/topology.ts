@@ -11,6 +11,8 @@ export interface CpuTopology {
   readonly coresPerDie: number;
   readonly diesPerPackage: number;
   readonly packages: number;
+  /** APIC ids are vCPU numbers: nobody configured a topology, and the number of vCPUs may change. */
+  readonly flatIds?: boolean;
 }
 
 /** Bits of an APIC id below each level; cumulative, so that `die` spans a whole package. */
@@ -19,6 +21,8 @@ export interface TopologyWidths {
   readonly core: number;
   readonly die: number;
 }
+
+const PARTS = ["threadsPerCore", "coresPerDie", "diesPerPackage", "packages"] as const;
 
 /** Largest APIC id a guest can use before x2APIC mode. */
 const MAX_XAPIC_ID = 254;
@@ -29,18 +33,22 @@ const MAX_XAPIC_ID = 254;
  * @throws ArchError (topology) when a part is not a positive integer
  */
 export function resolveTopology(configured: CpuTopology | undefined, bootVcpus: number): CpuTopology {
-  const topology = configured ?? {
-    threadsPerCore: 1,
-    coresPerDie: Math.max(bootVcpus, 1),
-    diesPerPackage: 1,
-    packages: 1,
-  };
-  for (const [part, count] of Object.entries(topology)) {
+  if (configured === undefined) {
+    return {
+      threadsPerCore: 1,
+      coresPerDie: Math.max(bootVcpus, 1),
+      diesPerPackage: 1,
+      packages: 1,
+      flatIds: true,
+    };
+  }
+  for (const part of PARTS) {
+    const count = configured[part];
     if (!Number.isSafeInteger(count) || count < 1) {
       throw new ArchError("topology", `CPU topology has ${count} as ${part}`);
     }
   }
-  return topology;
+  return configured;
 }
 
 function widthOf(count: number): number {
@@ -54,8 +62,12 @@ export function topologyWidths(topology: CpuTopology): TopologyWidths {
   return { thread, core, die: core + widthOf(topology.diesPerPackage) };
 }
 
-/** x2APIC id of vCPU `cpu`. vCPUs beyond the topology's product count as further packages. */
+/**
+ * x2APIC id of vCPU `cpu`: in CPUID, in the ACPI and MP tables, and as the id KVM_CREATE_VCPU takes. vCPUs beyond a
+ * configured topology's product count as further packages.
+ */
 export function x2apicId(cpu: number, topology: CpuTopology): number {
+  if (topology.flatIds) return cpu;
   const { threadsPerCore, coresPerDie, diesPerPackage } = topology;
   const widths = topologyWidths(topology);
   const perCore = threadsPerCore;

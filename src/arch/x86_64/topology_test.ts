@@ -18,8 +18,13 @@ Deno.test("x2apicId() pads each level to a power of two", () => {
 });
 
 Deno.test("x2apicId() numbers vCPUs beyond the product as further packages", () => {
-  const shape = resolveTopology(undefined, 3);
+  const shape = resolveTopology(topology(1, 3, 1, 1), 1);
   assert.deepEqual([0, 1, 2, 3, 4].map((cpu) => x2apicId(cpu, shape)), [0, 1, 2, 4, 5]);
+});
+
+Deno.test("x2apicId() is the vCPU number without a configured topology", () => {
+  const shape = resolveTopology(undefined, 3);
+  assert.deepEqual([0, 1, 2, 3, 4].map((cpu) => x2apicId(cpu, shape)), [0, 1, 2, 3, 4]);
 });
 
 Deno.test("needsX2apicMode() looks at every vCPU that may exist", () => {
