@@ -23,10 +23,10 @@ const STATX_DIOALIGN = 0x2000;
 /** struct statx, as far as the direct I/O fields. */
 export const Statx = struct("statx", {
   stx_mask: "u32",
-  before: { bytes: 148 },
+  rest: { bytes: 148 },
   stx_dio_mem_align: "u32",
   stx_dio_offset_align: "u32",
-  after: { bytes: 96 },
+  raw: { bytes: 96 },
 }, { size: 256, source: "linux/stat.h" });
 
 function ask(fd: number, request: number, name: string): number {

@@ -18,9 +18,9 @@ export const Flock = struct("flock", {
 const F_OFD_GETLK = 36n;
 const F_OFD_SETLK = 37n;
 
-/** Lock types in `l_type`. */
-export const LockType = { read: 0, write: 1, unlocked: 2 } as const;
-/** A name of `LockType`. */
+/** Values of `l_type`. */
+const LockType = { read: 0, write: 1, unlocked: 2 } as const;
+/** Kinds of lock, and none. */
 export type LockKind = keyof typeof LockType;
 
 /** Bytes a lock covers; length 0 means up to the end of the file, wherever that will be. */
