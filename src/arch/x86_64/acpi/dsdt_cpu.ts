@@ -3,7 +3,7 @@
  *
  * L2, any isolate; pure. Source: spec/machine-model.md §4, §9; ACPI 6.5 §8.4, §6.2.11 (_MAT).
  */
-import { x2apicId } from "../topology.ts";
+import { x2apicId } from "@vmm/arch/x86_64/topology.ts";
 import { type Aml, buffer, eisaId, integer, path, string } from "./aml/encode.ts";
 import { memoryWindow, resourceTemplate } from "./aml/resources.ts";
 import {

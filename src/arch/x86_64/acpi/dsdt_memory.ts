@@ -3,7 +3,7 @@
  *
  * L2, any isolate; pure. Source: spec/machine-model.md §4, §9; ACPI 6.5 §9.11 (memory devices), §6.4.3.5.1.
  */
-import { HOTPLUG_SLOT_COUNT } from "../layout.ts";
+import { HOTPLUG_SLOT_COUNT } from "@vmm/arch/x86_64/layout.ts";
 import { type Aml, eisaId, integer, path, string } from "./aml/encode.ts";
 import { memoryWindow, qwordMemory, resourceTemplate } from "./aml/resources.ts";
 import {

@@ -10,7 +10,7 @@ import {
   PCI_IRQ_COUNT,
   PCI_SLOTS_PER_SEGMENT,
   type SegmentWindows,
-} from "../layout.ts";
+} from "@vmm/arch/x86_64/layout.ts";
 import { type Aml, buffer, eisaId, integer, packageOf, path, string, uuid } from "./aml/encode.ts";
 import {
   ioPorts,

@@ -12,7 +12,7 @@ import {
   GED_IRQ,
   TPM_SIZE,
   TPM_START,
-} from "../layout.ts";
+} from "@vmm/arch/x86_64/layout.ts";
 import { type Aml, eisaId, integer, packageOf, path, string } from "./aml/encode.ts";
 import { edgeInterrupt, ioPorts, memory32Fixed, memoryWindow, resourceTemplate } from "./aml/resources.ts";
 import {

@@ -3,13 +3,13 @@
  *
  * L2, any isolate; pure. Source: spec/machine-model.md §2, §6; ACPI 6.5 §5.2.9, §5.2.3.2 (generic address).
  */
-import { ByteWriter } from "../byte_writer.ts";
+import { ByteWriter } from "@vmm/arch/x86_64/byte_writer.ts";
 import {
   ACPI_PM1A_CONTROL_PORT,
   ACPI_PM1A_EVENT_PORT,
   ACPI_PM_TIMER_PORT,
   ACPI_SHUTDOWN_PORT,
-} from "../layout.ts";
+} from "@vmm/arch/x86_64/layout.ts";
 import { type AcpiTable, sdt, SDT_HEADER_BYTES } from "./sdt.ts";
 
 const REVISION = 6;

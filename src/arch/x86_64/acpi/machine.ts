@@ -3,8 +3,8 @@
  *
  * L2, any isolate; pure types. Source: spec/machine-model.md §6, §9.
  */
-import type { MemoryPlan, PlatformControllers, SegmentWindows } from "../layout.ts";
-import type { CpuTopology } from "../topology.ts";
+import type { MemoryPlan, PlatformControllers, SegmentWindows } from "@vmm/arch/x86_64/layout.ts";
+import type { CpuTopology } from "@vmm/arch/x86_64/topology.ts";
 
 /** A PCI function. */
 export interface PciAddress {

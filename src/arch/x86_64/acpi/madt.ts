@@ -3,9 +3,9 @@
  *
  * L2, any isolate; pure. Source: spec/machine-model.md §3, §6; ACPI 6.5 §5.2.12.
  */
-import { ByteWriter } from "../byte_writer.ts";
-import { APIC_START, COM1_IRQ, IOAPIC_START } from "../layout.ts";
-import { x2apicId } from "../topology.ts";
+import { ByteWriter } from "@vmm/arch/x86_64/byte_writer.ts";
+import { APIC_START, COM1_IRQ, IOAPIC_START } from "@vmm/arch/x86_64/layout.ts";
+import { x2apicId } from "@vmm/arch/x86_64/topology.ts";
 import type { AcpiMachine } from "./machine.ts";
 import { type AcpiTable, sdt } from "./sdt.ts";
 

@@ -3,7 +3,7 @@
  *
  * L2, any isolate; pure. Source: spec/machine-model.md §6; PCI Firmware 3.3 §4.1.2.
  */
-import { ByteWriter } from "../byte_writer.ts";
+import { ByteWriter } from "@vmm/arch/x86_64/byte_writer.ts";
 import type { AcpiMachine } from "./machine.ts";
 import { type AcpiTable, sdt } from "./sdt.ts";
 

@@ -3,9 +3,9 @@
  *
  * L2, any isolate; pure. Source: spec/machine-model.md §6; ACPI 6.5 §5.2.16, §5.2.17.
  */
-import { ByteWriter } from "../byte_writer.ts";
-import type { AddressRange } from "../layout.ts";
-import { x2apicId } from "../topology.ts";
+import { ByteWriter } from "@vmm/arch/x86_64/byte_writer.ts";
+import type { AddressRange } from "@vmm/arch/x86_64/layout.ts";
+import { x2apicId } from "@vmm/arch/x86_64/topology.ts";
 import type { AcpiMachine, NumaNode, PciAddress } from "./machine.ts";
 import { type AcpiTable, sdt } from "./sdt.ts";
 

@@ -3,7 +3,7 @@
  *
  * L2, any isolate; pure. Source: ACPI 6.5 §5.2.6; OEM fields as the original's.
  */
-import { ByteWriter, checksum8 } from "../byte_writer.ts";
+import { ByteWriter, checksum8 } from "@vmm/arch/x86_64/byte_writer.ts";
 
 export const OEM_ID = "CLOUDH";
 const CREATOR_ID = "RVAT";

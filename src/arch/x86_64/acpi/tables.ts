@@ -3,10 +3,10 @@
  *
  * L2, any isolate; pure. Source: spec/machine-model.md §1, §6; ACPI 6.5 §5.2.5 (RSDP), §5.2.8 (XSDT).
  */
-import type { GuestBlob } from "../boot_cpu.ts";
-import { ByteWriter, checksum8 } from "../byte_writer.ts";
-import { chainedError } from "../errors.ts";
-import { RSDP_START, SMBIOS_START } from "../layout.ts";
+import type { GuestBlob } from "@vmm/arch/x86_64/boot_cpu.ts";
+import { ByteWriter, checksum8 } from "@vmm/arch/x86_64/byte_writer.ts";
+import { chainedError } from "@vmm/arch/x86_64/errors.ts";
+import { RSDP_START, SMBIOS_START } from "@vmm/arch/x86_64/layout.ts";
 import { dsdt } from "./dsdt.ts";
 import { fadt } from "./fadt.ts";
 import type { AcpiMachine } from "./machine.ts";

@@ -3,8 +3,8 @@
  *
  * L2, any isolate; pure. Source: spec/machine-model.md §6; TCG ACPI Specification 1.3 §7.3.
  */
-import { ByteWriter } from "../byte_writer.ts";
-import { TPM_START } from "../layout.ts";
+import { ByteWriter } from "@vmm/arch/x86_64/byte_writer.ts";
+import { TPM_START } from "@vmm/arch/x86_64/layout.ts";
 import { type AcpiTable, sdt } from "./sdt.ts";
 
 const REVISION = 3;

@@ -3,7 +3,7 @@
  *
  * L2, any isolate; pure. Source: spec/machine-model.md §6; ACPI 6.5 §5.2.32.
  */
-import { ByteWriter } from "../byte_writer.ts";
+import { ByteWriter } from "@vmm/arch/x86_64/byte_writer.ts";
 import type { PciAddress } from "./machine.ts";
 import { type AcpiTable, sdt, SDT_HEADER_BYTES } from "./sdt.ts";
 

@@ -3,7 +3,7 @@
  *
  * L2, any isolate; pure. Source: kernel Documentation/arch/x86/boot.rst (setup header, 32-bit boot protocol).
  */
-import { alignUp, HIGH_RAM_START } from "../layout.ts";
+import { alignUp, HIGH_RAM_START } from "@vmm/arch/x86_64/layout.ts";
 import {
   BZIMAGE_HEADER_UNREADABLE,
   BZIMAGE_UNDERFLOW,

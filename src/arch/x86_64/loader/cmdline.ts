@@ -3,9 +3,9 @@
  *
  * L2, any isolate; pure. Source: spec/machine-model.md §1.
  */
-import type { GuestBlob } from "../boot_cpu.ts";
-import { chainedError } from "../errors.ts";
-import { CMDLINE_MAX_SIZE_BYTES, CMDLINE_START } from "../layout.ts";
+import type { GuestBlob } from "@vmm/arch/x86_64/boot_cpu.ts";
+import { chainedError } from "@vmm/arch/x86_64/errors.ts";
+import { CMDLINE_MAX_SIZE_BYTES, CMDLINE_START } from "@vmm/arch/x86_64/layout.ts";
 
 /**
  * The command line as NUL-terminated guest bytes.

@@ -3,7 +3,7 @@
  *
  * L2, any isolate; pure. Source: System V gABI ch. 4, 5 (ELF-64); Xen docs/misc/pvh.pandoc; xen/include/public/elfnote.h.
  */
-import { HIGH_RAM_START } from "../layout.ts";
+import { HIGH_RAM_START } from "@vmm/arch/x86_64/layout.ts";
 import { INVALID_BZIMAGE, type KernelFile, loadError, type LoadSegment, readExactly } from "./kernel_file.ts";
 
 const ELF_MAGIC = 0x464c_457f; // "\x7fELF"

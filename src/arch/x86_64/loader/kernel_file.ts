@@ -3,7 +3,7 @@
  *
  * L2, any isolate. The file is given by the caller (a pread on main, a byte array in tests).
  */
-import { ArchError, chainedError } from "../errors.ts";
+import { ArchError, chainedError } from "@vmm/arch/x86_64/errors.ts";
 
 /** A file that can be read at any offset. */
 export interface KernelFile {

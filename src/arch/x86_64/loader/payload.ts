@@ -4,8 +4,8 @@
  * L2, any isolate; pure: reads headers only, the caller copies (pread straight into guest memory). Kernel and firmware
  * take the same way. Source: spec/machine-model.md §1, §7.
  */
-import { type BootEntry, bootStructures, type GuestBlob } from "../boot_cpu.ts";
-import { chainedError } from "../errors.ts";
+import { type BootEntry, bootStructures, type GuestBlob } from "@vmm/arch/x86_64/boot_cpu.ts";
+import { chainedError } from "@vmm/arch/x86_64/errors.ts";
 import {
   type AddressRange,
   alignDown,
@@ -17,8 +17,8 @@ import {
   type MemoryPlan,
   PAGE_SIZE_BYTES,
   PVH_INFO_START,
-} from "../layout.ts";
-import { contiguousRam, memoryMap, type MemoryMapEntry } from "../memory_map.ts";
+} from "@vmm/arch/x86_64/layout.ts";
+import { contiguousRam, memoryMap, type MemoryMapEntry } from "@vmm/arch/x86_64/memory_map.ts";
 import { parseBzImage } from "./bzimage.ts";
 import { cmdlineBlob } from "./cmdline.ts";
 import { isElf, parseElf } from "./elf.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import type { GuestBlob } from "../boot_cpu.ts";
-import { ArchError } from "../errors.ts";
-import { GIB, MIB, planMemory } from "../layout.ts";
+import type { GuestBlob } from "@vmm/arch/x86_64/boot_cpu.ts";
+import { ArchError } from "@vmm/arch/x86_64/errors.ts";
+import { GIB, MIB, planMemory } from "@vmm/arch/x86_64/layout.ts";
 import { bytesAsFile, type KernelFile } from "./kernel_file.ts";
 import { type PayloadRequest, placeInitramfs, planPayload } from "./payload.ts";
 import {

@@ -3,10 +3,16 @@
  *
  * L2, any isolate; pure. Source: xen/include/public/arch-x86/hvm/start_info.h (hvm_start_info version 1).
  */
-import type { GuestBlob } from "../boot_cpu.ts";
-import { ByteWriter } from "../byte_writer.ts";
-import { type AddressRange, CMDLINE_START, MEMMAP_START, MODLIST_START, PVH_INFO_START } from "../layout.ts";
-import type { MemoryMapEntry } from "../memory_map.ts";
+import type { GuestBlob } from "@vmm/arch/x86_64/boot_cpu.ts";
+import { ByteWriter } from "@vmm/arch/x86_64/byte_writer.ts";
+import {
+  type AddressRange,
+  CMDLINE_START,
+  MEMMAP_START,
+  MODLIST_START,
+  PVH_INFO_START,
+} from "@vmm/arch/x86_64/layout.ts";
+import type { MemoryMapEntry } from "@vmm/arch/x86_64/memory_map.ts";
 
 const XEN_HVM_START_MAGIC_VALUE = 0x336e_c578;
 const START_INFO_VERSION = 1;

@@ -3,16 +3,16 @@
  *
  * L2, any isolate; pure. Source: kernel Documentation/arch/x86/zero-page.rst, boot.rst.
  */
-import type { GuestBlob } from "../boot_cpu.ts";
-import { chainedError } from "../errors.ts";
+import type { GuestBlob } from "@vmm/arch/x86_64/boot_cpu.ts";
+import { chainedError } from "@vmm/arch/x86_64/errors.ts";
 import {
   type AddressRange,
   CMDLINE_MAX_SIZE_BYTES,
   CMDLINE_START,
   PAGE_SIZE_BYTES,
   ZERO_PAGE_START,
-} from "../layout.ts";
-import type { MemoryMapEntry } from "../memory_map.ts";
+} from "@vmm/arch/x86_64/layout.ts";
+import type { MemoryMapEntry } from "@vmm/arch/x86_64/memory_map.ts";
 import { SETUP_HEADER, SETUP_HEADER_START } from "./bzimage.ts";
 
 const ACPI_RSDP_ADDR = 0x070;

@@ -3,7 +3,7 @@
  *
  * L2, any isolate; pure. Source: ACPI 6.5 §6.4.
  */
-import { ByteWriter } from "../../byte_writer.ts";
+import { ByteWriter } from "@vmm/arch/x86_64/byte_writer.ts";
 import { type Aml, buffer, concat } from "./encode.ts";
 
 /** Large descriptor types (tag byte). */

@@ -3,7 +3,7 @@
  *
  * L2, tests only; pure.
  */
-import { ByteWriter } from "../../byte_writer.ts";
+import { ByteWriter } from "@vmm/arch/x86_64/byte_writer.ts";
 
 /** `cli; jmp .` */
 export const SPIN_CODE: readonly number[] = [0xfa, 0xeb, 0xfe];
