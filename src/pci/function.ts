@@ -17,6 +17,8 @@ export interface BarMoves {
    * nothing changed. Called with the function's lock held.
    */
   relocate(functionId: string, bar: number, oldBase: number, newBase: number, sizeBytes: number): boolean;
+  /** The block holds the new address: buses have to read their windows again. */
+  moved(): void;
 }
 
 /** What a bus needs of a function. Both calls hold the function's lock inside. */
@@ -89,6 +91,7 @@ export class ConfigSpace implements PciFunction {
     if (registers === old || this.#sizing(bar, kind)) return;
     if (this.moves.relocate(this.id, bar, old, registers, barSize(this.state, bar))) {
       setBarBase(this.state, bar, registers);
+      this.moves.moved();
     } else {
       this.#restore(bar, kind, old);
     }

@@ -4,6 +4,7 @@ import { MmioBus } from "@vmm/bus/mmio_bus.ts";
 import type { GuestEvent } from "@vmm/bus/ports.ts";
 import { Aperture, splitWindows } from "./aperture.ts";
 import { type BarMoves, ConfigSpace } from "./function.ts";
+import { BarRelocator } from "./bar_relocator.ts";
 import { barBase, PciFunctionBlock } from "./function_block.ts";
 import { PciHeaderBuilder } from "./header.ts";
 import { createHostBridge } from "./host_bridge.ts";
@@ -20,6 +21,7 @@ function accept(log: string[] = [], result = true): BarMoves {
       log.push(`${id} ${bar} ${from.toString(16)}>${to.toString(16)} ${size}`);
       return result;
     },
+    moved: () => log.push("moved"),
   };
 }
 
@@ -61,7 +63,7 @@ Deno.test("ConfigSpace moves a 64-bit BAR with its upper half", () => {
   fn.writeConfig(0x10, 4, 0x0010_0000);
   assert.deepEqual(log, []);
   fn.writeConfig(0x14, 4, 0x2);
-  assert.deepEqual(log, ["_d 0 3ffff7800000>200100000 524288"]);
+  assert.deepEqual(log, ["_d 0 3ffff7800000>200100000 524288", "moved"]);
   assert.equal(barBase(fn.state, 0), 0x2_0010_0000);
 });
 
@@ -73,7 +75,7 @@ Deno.test("ConfigSpace moves a BAR when memory gets enabled, not before", () => 
   fn.writeConfig(0x10, 4, 0xc000_0000);
   assert.equal(barBase(state, 0), 0xe7f8_0000);
   fn.writeConfig(0x04, 2, 2);
-  assert.deepEqual(log, ["_d 0 e7f80000>c0000000 524288"]);
+  assert.deepEqual(log, ["_d 0 e7f80000>c0000000 524288", "moved"]);
 });
 
 Deno.test("ConfigSpace shows the old address again when a move fails", () => {
@@ -226,4 +228,22 @@ Deno.test("PciSlots hands out the lowest free slot and explains refusals", () =>
   for (let i = 4; i < 32; i++) slots.allocate();
   assert.throws(() => slots.allocate(), /Failed to find an available PCI device ID/);
   assert.equal(new PciSlots(1).allocate(), 0);
+});
+
+Deno.test("BarRelocator gives the range back when the machine cannot follow", () => {
+  const aperture = Aperture.create({
+    memory32: { start: 0xc000_0000, end: 0xc001_0000 },
+    memory64: { start: 0x1_0000_0000, end: 0x1_0000_0000 },
+  });
+  const base = aperture.allocate("memory32", 0x4000, 0x4000)!;
+  const bus = BusBlock.create();
+  let able = false;
+  const relocator = new BarRelocator(aperture, bus, { relocated: () => able });
+  assert.equal(relocator.relocate("_d", 0, base, 0xc000_0000, 0x4000), false);
+  assert.equal(aperture.reserve(base, 0x4000), false);
+  able = true;
+  assert.equal(relocator.relocate("_d", 0, base, 0xc000_0000, 0x4000), true);
+  assert.equal(aperture.reserve(base, 0x4000), true);
+  relocator.moved();
+  assert.equal(bus.generation, 1);
 });

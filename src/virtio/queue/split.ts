@@ -1,0 +1,284 @@
+/**
+ * The device side of a split virtqueue.
+ *
+ * L3, runs in an I/O Worker; nothing is allocated per request. Rings are windows on guest memory: the two indices, the
+ * event words and flags go through `Atomics` (sequentially consistent, so a store followed by a load is ordered as
+ * virtio 1.2 §2.7.13.4 and §2.7.10 need), the rest through plain views. Everything in them is the guest's word: what makes
+ * no sense stops the queue with a `GuestFault`.
+ * Source: virtio 1.2 §2.7.
+ */
+import { GuestMemory, type MappedRegion } from "@vmm/memory/guest_memory.ts";
+import type { GuestFault } from "../device.ts";
+import type { DescriptorChain } from "./chain.ts";
+
+export const VIRTQ_DESC_F_NEXT = 1;
+export const VIRTQ_DESC_F_WRITE = 2;
+export const VIRTQ_DESC_F_INDIRECT = 4;
+export const VIRTQ_AVAIL_F_NO_INTERRUPT = 1;
+export const VIRTQ_USED_F_NO_NOTIFY = 1;
+
+/** Bytes of a descriptor; a used element has half. */
+export const DESCRIPTOR_SIZE = 16;
+const USED_ELEMENT_SIZE = 8;
+
+/** Longest chain an indirect table may hold on a short queue. */
+const MIN_CHAIN_LIMIT = 1024;
+const MAX_TOTAL_BYTES = 0xffff_ffff;
+
+/** 16-bit words of the two rings. */
+const FLAGS = 0;
+const INDEX = 1;
+const RING = 2;
+
+/** Where a queue lies and what was negotiated. */
+export interface SplitQueueLayout {
+  readonly size: number;
+  readonly descriptors: number;
+  readonly driver: number;
+  readonly device: number;
+  readonly eventIndex: boolean;
+  readonly indirect: boolean;
+  /** Next available entry to take, next used entry to fill; 0 for a fresh queue. */
+  readonly nextAvail: number;
+  readonly nextUsed: number;
+}
+
+/** One queue of a running device. */
+export class SplitQueue {
+  /** What the driver broke; the queue gives no further requests. */
+  fault: GuestFault | undefined;
+
+  readonly #avail: Uint16Array;
+  readonly #used: Uint16Array;
+  readonly #elements: Uint32Array;
+  readonly #table: DataView;
+  readonly #tableBase: number;
+  readonly #mask: number;
+  readonly #limit: number;
+  #next: number;
+  /** The driver's index as last seen. */
+  #seen: number;
+  #filled: number;
+  #published: number;
+
+  private constructor(
+    private readonly memory: GuestMemory,
+    table: MappedRegion,
+    driver: MappedRegion,
+    device: MappedRegion,
+    private readonly layout: SplitQueueLayout,
+    /** False: the driver did not enable this queue; it never has requests. */
+    readonly enabled: boolean,
+  ) {
+    const { size } = layout;
+    const availAt = layout.driver - driver.gpa;
+    const usedAt = layout.device - device.gpa;
+    this.#avail = new Uint16Array(driver.buffer, availAt, RING + size + (layout.eventIndex ? 1 : 0));
+    this.#used = new Uint16Array(device.buffer, usedAt, usedBytes(layout) / 2);
+    this.#elements = new Uint32Array(device.buffer, usedAt, 1 + 2 * size);
+    this.#table = table.view;
+    this.#tableBase = layout.descriptors - table.gpa;
+    this.#mask = size - 1;
+    this.#limit = Math.max(size, MIN_CHAIN_LIMIT);
+    this.#next = this.#seen = layout.nextAvail & 0xffff;
+    this.#filled = this.#published = layout.nextUsed & 0xffff;
+  }
+
+  /** The queue, or what is wrong with the driver's size or addresses. */
+  static create(memory: GuestMemory, layout: SplitQueueLayout): SplitQueue | GuestFault {
+    const { size, descriptors, driver, device } = layout;
+    if (size < 1 || size > 32768 || (size & (size - 1)) !== 0) return { fault: `queue size ${size}` };
+    if (descriptors % 16 !== 0 || driver % 2 !== 0 || device % 4 !== 0) {
+      return { fault: "a ring is not aligned" };
+    }
+    const table = memory.find(descriptors, size * DESCRIPTOR_SIZE);
+    const avail = memory.find(driver, availBytes(layout));
+    const used = memory.find(device, usedBytes(layout));
+    if (table === undefined || avail === undefined || used === undefined) {
+      return { fault: "a ring lies outside RAM" };
+    }
+    return new SplitQueue(memory, table, avail, used, layout, true);
+  }
+
+  /** Stands in for a queue the driver did not enable. */
+  static disabled(): SplitQueue {
+    const memory = new GuestMemory([{ gpa: 0, sizeBytes: 64, hostAddress: 0n, buffer: new ArrayBuffer(64) }]);
+    const layout = {
+      size: 1,
+      descriptors: 0,
+      driver: 16,
+      device: 32,
+      eventIndex: false,
+      indirect: false,
+      nextAvail: 0,
+      nextUsed: 0,
+    };
+    const region = memory.regions[0];
+    return new SplitQueue(memory, region, region, region, layout, false);
+  }
+
+  get size(): number {
+    return this.layout.size;
+  }
+
+  /** Next available entry to take: saved with the device. */
+  get nextAvail(): number {
+    return this.#next;
+  }
+
+  /** Next used entry to fill: saved with the device. */
+  get nextUsed(): number {
+    return this.#filled;
+  }
+
+  /** Fills `chain` with the next request. False: there is none, or the driver broke the queue (`fault`). */
+  pop(chain: DescriptorChain): boolean {
+    if (this.#next === this.#seen && !this.#look()) return false;
+    const head = this.#avail[RING + (this.#next & this.#mask)];
+    if (!this.#walk(head, chain)) return false;
+    this.#next = (this.#next + 1) & 0xffff;
+    return true;
+  }
+
+  /** True if a request is waiting. */
+  hasRequests(): boolean {
+    return this.#next !== this.#seen || this.#look();
+  }
+
+  /** Gives the last `count` popped requests back: they will be popped again. Nothing popped later may be outstanding. */
+  rewind(count = 1): void {
+    this.#next = (this.#next - count) & 0xffff;
+  }
+
+  /** Returns a request to the driver; it sees it after `publish`. `writtenBytes` counts from the writable part's start. */
+  push(head: number, writtenBytes: number): void {
+    const at = 1 + 2 * (this.#filled & this.#mask);
+    this.#elements[at] = head;
+    this.#elements[at + 1] = writtenBytes;
+    this.#filled = (this.#filled + 1) & 0xffff;
+  }
+
+  /** Shows all pushed requests to the driver. True: it wants an interrupt. */
+  publish(): boolean {
+    const before = this.#published;
+    const now = this.#filled;
+    if (before === now) return false;
+    Atomics.store(this.#used, INDEX, now);
+    this.#published = now;
+    if (!this.layout.eventIndex) {
+      return (Atomics.load(this.#avail, FLAGS) & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;
+    }
+    const usedEvent = Atomics.load(this.#avail, RING + this.layout.size);
+    return ((now - usedEvent - 1) & 0xffff) < ((now - before) & 0xffff);
+  }
+
+  /** Asks for notifications again. True: requests arrived meanwhile, take them first. */
+  enableNotifications(): boolean {
+    if (!this.enabled || this.fault !== undefined) return false;
+    if (this.layout.eventIndex) Atomics.store(this.#used, this.#used.length - 1, this.#next);
+    else Atomics.store(this.#used, FLAGS, 0);
+    return this.#next !== this.#seen || this.#look();
+  }
+
+  /** Tells the driver that the queue is being looked at. */
+  disableNotifications(): void {
+    // with event indices an event word left behind does the same
+    if (this.enabled && !this.layout.eventIndex) Atomics.store(this.#used, FLAGS, VIRTQ_USED_F_NO_NOTIFY);
+  }
+
+  /** Reads the driver's index; true if it has moved on. */
+  #look(): boolean {
+    if (this.fault !== undefined) return false;
+    const index = Atomics.load(this.#avail, INDEX);
+    if (index === this.#next) return false;
+    if (((index - this.#next) & 0xffff) > this.layout.size) {
+      this.#seen = this.#next;
+      return this.#broken(`available index ${index} is more than a queue ahead of ${this.#next}`);
+    }
+    this.#seen = index;
+    return true;
+  }
+
+  #broken(fault: string): false {
+    this.fault = { fault };
+    this.#seen = this.#next;
+    return false;
+  }
+
+  /** Collects the buffers of the chain at `head`. Each descriptor field is read once: the guest may change it meanwhile. */
+  #walk(head: number, chain: DescriptorChain): boolean {
+    let table = this.#table;
+    let base = this.#tableBase;
+    let limit = this.layout.size;
+    let budget = limit;
+    let indirect = false;
+    let index = head;
+    chain.reset(head);
+    for (;;) {
+      if (index >= limit) return this.#broken(`descriptor ${index} of a table of ${limit}`);
+      if (--budget < 0) return this.#broken("a chain is too long or loops");
+      const at = base + index * DESCRIPTOR_SIZE;
+      const address = table.getUint32(at, true) + table.getUint32(at + 4, true) * 0x1_0000_0000;
+      const length = table.getUint32(at + 8, true);
+      const tail = table.getUint32(at + 12, true);
+      if ((tail & VIRTQ_DESC_F_INDIRECT) !== 0) {
+        const region = this.memory.find(address, length);
+        const entries = length / DESCRIPTOR_SIZE;
+        const allowed = this.layout.indirect && !indirect && (tail & VIRTQ_DESC_F_NEXT) === 0;
+        if (!allowed || region === undefined || length === 0 || length % DESCRIPTOR_SIZE !== 0) {
+          return this.#broken(`an indirect table of ${length} bytes is not allowed here`);
+        }
+        table = region.view;
+        base = address - region.gpa;
+        limit = entries;
+        budget = Math.min(entries, this.#limit);
+        indirect = true;
+        index = 0;
+        continue;
+      }
+      if (!this.#append(chain, address, length, (tail & VIRTQ_DESC_F_WRITE) !== 0)) return false;
+      if ((tail & VIRTQ_DESC_F_NEXT) === 0) return true;
+      index = tail >>> 16;
+    }
+  }
+
+  #append(chain: DescriptorChain, address: number, length: number, writable: boolean): boolean {
+    if (length === 0) return true;
+    if (!writable && chain.readableCount !== chain.count) {
+      return this.#broken("a readable buffer follows a writable one");
+    }
+    if (chain.readableBytes + chain.writableBytes + length > MAX_TOTAL_BYTES) {
+      return this.#broken("a chain describes more than 4 GiB");
+    }
+    const region = this.memory.find(address, length);
+    if (region !== undefined) {
+      chain.append(region, address - region.gpa, length, writable);
+      return true;
+    }
+    return this.#appendAcross(chain, address, length, writable);
+  }
+
+  /** A buffer over the seam of adjacent regions becomes several. */
+  #appendAcross(chain: DescriptorChain, address: number, length: number, writable: boolean): boolean {
+    for (let at = address, left = length; left > 0;) {
+      const region = this.memory.find(at, 1);
+      if (region === undefined) {
+        return this.#broken(`a buffer of ${length} bytes at 0x${address.toString(16)} lies outside RAM`);
+      }
+      const take = Math.min(left, region.end - at);
+      chain.append(region, at - region.gpa, take, writable);
+      at += take;
+      left -= take;
+    }
+    return true;
+  }
+}
+
+/** The event words exist only if negotiated; a legacy-minded driver may end its ring at the end of RAM. */
+function availBytes(layout: SplitQueueLayout): number {
+  return 2 * (RING + layout.size + (layout.eventIndex ? 1 : 0));
+}
+
+function usedBytes(layout: SplitQueueLayout): number {
+  return 4 + USED_ELEMENT_SIZE * layout.size + (layout.eventIndex ? 2 : 0);
+}
