@@ -1,0 +1,35 @@
+/**
+ * Asking a descriptor for its state without waiting.
+ *
+ * L4, any isolate; for cold paths and for descriptors that cannot be made non-blocking. Source: poll(2).
+ */
+import { struct, StructBuffer } from "@ffi/abi/struct.ts";
+import { addressOf, SYS, syscall } from "@ffi/libc/syscall.ts";
+
+/** struct pollfd. */
+const Pollfd = struct("pollfd", { fd: "u32", events: "u16", revents: "u16" }, { size: 8, source: "poll.h" });
+
+const POLLIN = 1;
+const POLLOUT = 4;
+const POLLHUP = 0x10;
+
+function poll(fd: number, events: number): number {
+  const entry = new StructBuffer(Pollfd).set("fd", fd).set("events", events);
+  return syscall(SYS.poll, addressOf(entry.bytes), 1n, 0n) > 0n ? entry.get("revents") : 0;
+}
+
+/** Whether a write of a few bytes would not wait. */
+export function canWrite(fd: number): boolean {
+  return (poll(fd, POLLOUT) & POLLOUT) !== 0;
+}
+
+/** Whether a read would not wait: there are bytes, or the end. */
+export function canRead(fd: number): boolean {
+  return poll(fd, POLLIN) !== 0;
+}
+
+/** Whether the other side is there or has left bytes to read. */
+export function hasPeer(fd: number): boolean {
+  const ready = poll(fd, POLLIN);
+  return (ready & POLLHUP) === 0 || (ready & POLLIN) !== 0;
+}
