@@ -1,0 +1,21 @@
+import assert from "node:assert/strict";
+import { checkDocument } from "./docs_check.ts";
+
+Deno.test("checkDocument() finds dead links and leaves others alone", async () => {
+  const text =
+    "[a](../README.md) [b](../no_such_file.md#part) [c](https://example.org/x) [d](#here) [e](adr)\n";
+  assert.deepEqual(await checkDocument("docs/testing.md", text), [
+    "docs/testing.md: dead link to ../no_such_file.md#part",
+  ]);
+});
+
+Deno.test("checkDocument() limits the architecture page and folder READMEs", async () => {
+  assert.deepEqual(await checkDocument("ARCHITECTURE.md", "x\n".repeat(200)), []);
+  assert.deepEqual(await checkDocument("ARCHITECTURE.md", "x\n".repeat(201)), [
+    "ARCHITECTURE.md: 201 lines, the limit is 200",
+  ]);
+  assert.deepEqual(await checkDocument("src/bus/README.md", "x\n".repeat(11)), [
+    "src/bus/README.md: 11 lines, the limit for a folder's README is 10",
+  ]);
+  assert.deepEqual(await checkDocument("scripts/guest/README.md", "x\n".repeat(40)), []);
+});
