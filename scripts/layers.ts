@@ -57,7 +57,7 @@ const FFI_USERS = [
 /** Narrower than the layers: for files below the key, only these prefixes (and their own folder) may be imported. */
 const ONLY: [prefix: string, allowed: string[]][] = [
   ["ffi/", ["ffi/", "src/base/", "src/errors/"]],
-  ["schemas/", ["schemas/", "src/base/", "npm:zod"]],
+  ["schemas/", ["schemas/", "src/base/", "src/errors/", "npm:zod"]],
   ["src/base/", ["src/base/"]],
   ["src/errors/", ["src/errors/", "src/base/"]],
 ];

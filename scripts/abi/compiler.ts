@@ -26,6 +26,8 @@ export function programUnits(facts: Pick<Fact, "header" | "expression">[]): Reco
     );
     units[`${name}.c`] = [
       "#define _GNU_SOURCE",
+      "#include <stddef.h>",
+      "#include <asm/ioctl.h>",
       `#include <${header}>`,
       `void ${name}(void) {`,
       ...lines,
