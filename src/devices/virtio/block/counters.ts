@@ -1,0 +1,121 @@
+/**
+ * Counters of a block device.
+ *
+ * L4: written by the I/O Worker that serves the device, read by main for `vm.counters`.
+ * Source: spec/schemas.md "VmCounters". Latencies are microseconds; before the first operation the extremes are all ones.
+ */
+import { CounterWriter, defineCounters, readCounters } from "@vmm/sync/counters.ts";
+
+/** The average is kept this many times larger, so that it does not lose its fraction. */
+const LATENCY_SCALE = 10_000;
+const ALL_ONES = 0xffff_ffff_ffff_ffffn;
+
+const layout = defineCounters([
+  "read_bytes",
+  "read_ops",
+  "read_latency_min",
+  "read_latency_max",
+  "read_latency_avg",
+  "write_bytes",
+  "write_ops",
+  "write_latency_min",
+  "write_latency_max",
+  "write_latency_avg",
+]);
+const { at } = layout;
+/** Distance from `write_…` to `read_…` in the table. */
+const WRITE = at.write_bytes - at.read_bytes;
+
+/** New counters. */
+export function createBlockCounters(): SharedArrayBuffer {
+  const buffer = new SharedArrayBuffer(layout.sizeBytes);
+  const writer = new CounterWriter(buffer);
+  for (const direction of [0, WRITE]) {
+    writer.setAllOnes(direction + at.read_latency_min);
+    writer.setAllOnes(direction + at.read_latency_max);
+    writer.setAllOnes(direction + at.read_latency_avg);
+  }
+  return buffer;
+}
+
+/** The values as `vm.counters` shows them. */
+export function readBlockCounters(buffer: SharedArrayBuffer): Record<string, bigint> {
+  const values = readCounters(layout, buffer);
+  values.read_latency_avg /= BigInt(LATENCY_SCALE);
+  values.write_latency_avg /= BigInt(LATENCY_SCALE);
+  return values;
+}
+
+/** `u64::MAX` divided by the scale: the average before the first operation. */
+export const NO_AVERAGE = ALL_ONES / BigInt(LATENCY_SCALE);
+
+/** The writer: operations are noted as they complete and published once per batch. Allocates nothing. */
+export class BlockCounters {
+  readonly #table: CounterWriter;
+  #readBytes = 0;
+  #readOps = 0;
+  #writeBytes = 0;
+  #writeOps = 0;
+  #readAverage: number;
+  #writeAverage: number;
+
+  constructor(buffer: SharedArrayBuffer) {
+    this.#table = new CounterWriter(buffer);
+    // Counters outlive a driver's reset, and so must the averages.
+    this.#readAverage = this.#table.get(at.read_latency_avg);
+    this.#writeAverage = this.#table.get(at.write_latency_avg);
+  }
+
+  /** Notes a read that has succeeded. */
+  read(bytes: number): void {
+    this.#readBytes += bytes;
+    this.#readOps++;
+  }
+
+  /** Notes a write that has succeeded. */
+  write(bytes: number): void {
+    this.#writeBytes += bytes;
+    this.#writeOps++;
+  }
+
+  /** Publishes what was noted; each of these operations took `latencyUs`. */
+  publish(latencyUs: number): void {
+    if (this.#readOps === 0 && this.#writeOps === 0) return;
+    this.#table.begin();
+    if (this.#readOps > 0) {
+      this.#readAverage = this.#direction(0, this.#readBytes, this.#readOps, this.#readAverage, latencyUs);
+    }
+    if (this.#writeOps > 0) {
+      this.#writeAverage = this.#direction(
+        WRITE,
+        this.#writeBytes,
+        this.#writeOps,
+        this.#writeAverage,
+        latencyUs,
+      );
+    }
+    this.#table.end();
+    this.#readBytes =
+      this.#readOps =
+      this.#writeBytes =
+      this.#writeOps =
+        0;
+  }
+
+  #direction(base: number, bytes: number, ops: number, average: number, latencyUs: number): number {
+    const table = this.#table;
+    const before = table.get(base + at.read_ops);
+    const scaled = latencyUs * LATENCY_SCALE;
+    const next = before === 0 ? scaled : (average * before + scaled * ops) / (before + ops);
+    table.add(base + at.read_bytes, bytes);
+    table.add(base + at.read_ops, ops);
+    if (before === 0 || latencyUs < table.get(base + at.read_latency_min)) {
+      table.set(base + at.read_latency_min, latencyUs);
+    }
+    if (before === 0 || latencyUs > table.get(base + at.read_latency_max)) {
+      table.set(base + at.read_latency_max, latencyUs);
+    }
+    table.set(base + at.read_latency_avg, Math.floor(next));
+    return next;
+  }
+}
