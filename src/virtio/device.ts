@@ -5,7 +5,10 @@
  * transport is shared code), queue handler (I/O Worker: started from one plain, cloneable `Activation`).
  */
 import type { GuestMemory } from "@vmm/memory/guest_memory.ts";
+import type { GuestFault } from "./guest_fault.ts";
 import type { SplitQueue } from "./queue/split.ts";
+
+export type { GuestFault };
 
 /** Virtio device ids (virtio 1.2 §5). */
 export const VirtioId = {
@@ -22,11 +25,6 @@ export const VirtioId = {
   pmem: 27,
   watchdog: 35,
 } as const;
-
-/** A fault of the guest's driver: a value, never an exception. */
-export interface GuestFault {
-  readonly fault: string;
-}
 
 /** Everything an I/O Worker needs to know of a device, sent once when the device is made. Plain and cloneable. */
 export interface VirtioDeviceDescriptor<Backend = unknown> {
@@ -72,7 +70,10 @@ export interface Activation<Backend = unknown> {
   interruptQueue(index: number): void;
   /** Bumps config generation and raises the config interrupt. */
   interruptConfig(): void;
-  /** The driver broke the rules: sets DEVICE_NEEDS_RESET, raises the config interrupt, stops the handler. */
+  /**
+   * The driver broke the rules: sets DEVICE_NEEDS_RESET, raises the config interrupt, stops the handler. Called inside
+   * one of the handler's methods or callbacks it takes effect when that returns. A queue's own `fault` needs no call.
+   */
   fail(fault: GuestFault): void;
 }
 
@@ -84,7 +85,7 @@ export interface QueueHandler {
   onCommand?(command: { kind: string } & Record<string, unknown>): unknown;
   /** Finishes everything in flight before returning, so that the queue indices tell the whole truth. */
   drain(): void;
-  /** Device reset or removal: forgets timers and watches. Backends stay open: the device can be activated again. */
+  /** Device reset, failure or removal, after `drain`: forgets timers and watches. Backends stay open: the device can be activated again. */
   close(): void;
 }
 

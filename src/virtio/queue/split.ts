@@ -8,7 +8,7 @@
  * Source: virtio 1.2 §2.7.
  */
 import { GuestMemory, type MappedRegion } from "@vmm/memory/guest_memory.ts";
-import type { GuestFault } from "../device.ts";
+import type { GuestFault } from "../guest_fault.ts";
 import type { DescriptorChain } from "./chain.ts";
 
 export const VIRTQ_DESC_F_NEXT = 1;

@@ -4,7 +4,7 @@
  * L3, tests only.
  */
 import { GuestMemory } from "@vmm/memory/guest_memory.ts";
-import type { GuestFault } from "../device.ts";
+import type { GuestFault } from "../guest_fault.ts";
 import { SplitQueue, VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_NEXT, VIRTQ_DESC_F_WRITE } from "../queue/split.ts";
 
 /** A buffer of a request: bytes to send, or room to receive. */
