@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { ROOT } from "./source_tree.ts";
 import { add, denoTest, runFolders, summary } from "./test_runner.ts";
 
-const CHECKS = ["fmt:check", "lint", "check", "deps", "audit", "limits", "abi", "openapi", "docs"];
+const CHECKS = ["fmt:check", "lint", "check", "deps", "audit", "limits", "abi", "docs"];
 const NEEDS_BINARY = [
   "tests/conformance",
   "tests/consumers",
