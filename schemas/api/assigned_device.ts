@@ -4,7 +4,7 @@
  * L0. Source: spec/schemas.md "Others".
  */
 import { z } from "zod";
-import { descriptor, path, struct, u64, u8, usizeBytes } from "@schemas/primitives.ts";
+import { descriptor, path, struct, u64Index, u8, usizeBytes } from "@schemas/primitives.ts";
 import { pciCommonShape, pciDevice } from "./pci_common.ts";
 
 export const DeviceConfigSchema = struct("DeviceConfig", {
@@ -12,7 +12,7 @@ export const DeviceConfigSchema = struct("DeviceConfig", {
   path: path().describe("sysfs directory of the device").optional(),
   fd: descriptor().describe("VFIO device descriptor; never taken from JSON").optional(),
   x_nv_gpudirect_clique: u8().optional(),
-  x_exclude_mmap_bars: z.array(u64()).default(() => []),
+  x_exclude_mmap_bars: z.array(u64Index()).default(() => []),
 }, pciDevice);
 export type DeviceConfig = z.infer<typeof DeviceConfigSchema>;
 

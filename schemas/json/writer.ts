@@ -40,7 +40,7 @@ function makeWriter(plan: Plan): Write {
     case "enum":
       return writeText;
     case "descriptor":
-      return () => "-1";
+      return writePlain;
     case "list": {
       const write = writerOf(plan.item);
       return (value) => `[${(value as readonly unknown[]).map(write).join(",")}]`;

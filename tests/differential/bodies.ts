@@ -115,7 +115,13 @@ function scalarText(scalar: string, big: boolean, random: Random): string {
   const choices = RANGES[scalar];
   if (choices === undefined) return JSON.stringify(random.pick(STRINGS));
   // Sizes are added up by the original without regard to overflow; a random sum must stay in range.
-  return big ? random.pick(choices.slice(0, -1)) : random.pick(choices);
+  if (big) return random.pick(choices.slice(0, -1));
+  // Counts above 2^53 are refused here and not there.
+  return random.pick(
+    choices.filter((choice) =>
+      choice === "true" || choice === "false" || Number.isSafeInteger(Number(choice))
+    ),
+  );
 }
 
 function shuffle<T>(items: T[], random: Random): void {
