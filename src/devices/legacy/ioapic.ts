@@ -37,7 +37,7 @@ const ENTRY = {
 /** High half: destination, and under it the extended destination bits of KVM_FEATURE_MSI_EXT_DEST_ID. */
 const DESTINATION_SHIFT = 24;
 const EXTENDED_DESTINATION = 0xfe_0000;
-const EXTENDED_DESTINATION_SHIFT = 12;
+const EXTENDED_DESTINATION_SHIFT = 9;
 
 /** Message address and data (Intel SDM vol. 3A §11.11). */
 const MSI_ADDRESS = 0xfee0_0000;
@@ -79,9 +79,13 @@ export interface PinMessage {
 function messageAddress(low: number, high: number): number {
   const lowestPriority = (low & ENTRY.deliveryMode) >> ENTRY.deliveryModeShift === LOWEST_PRIORITY;
   return (MSI_ADDRESS | ((high >>> DESTINATION_SHIFT) << MSI_DESTINATION_SHIFT) |
-    ((high & EXTENDED_DESTINATION) >>> EXTENDED_DESTINATION_SHIFT) |
     (lowestPriority ? MSI_REDIRECTION_HINT : 0) |
     ((low & ENTRY.logicalDestination) !== 0 ? MSI_LOGICAL_DESTINATION : 0)) >>> 0;
+}
+
+/** Destination id bits 8–14, where KVM takes them. */
+function messageAddressHigh(high: number): number {
+  return (high & EXTENDED_DESTINATION) >>> EXTENDED_DESTINATION_SHIFT;
 }
 
 function messageData(low: number): number {
@@ -96,7 +100,12 @@ function messageData(low: number): number {
 export function levelRoute(state: IoapicState, pin: number): PinMessage | undefined {
   const low = state.low[pin];
   if ((low & ENTRY.level) === 0 || (low & ENTRY.masked) !== 0) return undefined;
-  return { addressLow: messageAddress(low, state.high[pin]), addressHigh: 0, data: messageData(low) };
+  const high = state.high[pin];
+  return {
+    addressLow: messageAddress(low, high),
+    addressHigh: messageAddressHigh(high),
+    data: messageData(low),
+  };
 }
 
 /** Told when the route of a level-triggered pin appeared, changed or went away. Rare. */
@@ -156,7 +165,7 @@ export class IoapicLines implements InterruptLines {
       Atomics.and(state.words, IoapicBlock.index.latched, ~bit);
     }
     state.unlock();
-    if (send) this.messages.signal(messageAddress(low, high), 0, messageData(low));
+    if (send) this.messages.signal(messageAddress(low, high), messageAddressHigh(high), messageData(low));
   }
 }
 
