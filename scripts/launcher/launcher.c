@@ -15,6 +15,7 @@
  * Same process id throughout: execv replaces this program by the runtime.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -26,9 +27,10 @@
 #include <sys/random.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { MAX_ARGS = 64, MAX_MANIFEST = 1 << 20, FAILURE = 127 };
+enum { MAX_ARGS = 64, MAX_MANIFEST = 1 << 20, FAILURE = 127, STALE_SECONDS = 600 };
 
 struct trailer {
     char magic[8];
@@ -192,18 +194,28 @@ static int check_owned(const char *path, int anchor) {
     return 0;
 }
 
-static void remove_staging(const char *directory, const char *lines) {
-    char line[PATH_MAX], path[PATH_MAX];
-    while (next_line(&lines, line)) {
-        int name_at = 0;
-        char *name = NULL;
-        sscanf(line, "file %*o %*u %*u %n", &name_at);
-        if (name_at > 0) name = line + name_at;
-        else if (strncmp(line, "link ", 5) == 0) name = strtok(line + 5, " ");
-        else break;
-        if (name != NULL && join(path, directory, name) == 0) unlink(path);
-    }
+/* Removes a staging directory: it holds only files and links. */
+static void remove_staging(const char *directory) {
+    char path[PATH_MAX];
+    DIR *list = opendir(directory);
+    if (list == NULL) return;
+    for (struct dirent *entry; (entry = readdir(list)) != NULL;)
+        if (join(path, directory, entry->d_name) == 0) unlink(path); /* fails on "." and ".." */
+    closedir(list);
     rmdir(directory);
+}
+
+/* Staging directories of starts that were killed in the middle. Only entries of `base`, which is the caller's own. */
+static void remove_stale(const char *base) {
+    DIR *list = opendir(base);
+    if (list == NULL) return;
+    for (struct dirent *entry; (entry = readdir(list)) != NULL;) {
+        char path[PATH_MAX];
+        struct stat status;
+        if (strncmp(entry->d_name, ".new-", 5) != 0 || join(path, base, entry->d_name) != 0) continue;
+        if (lstat(path, &status) == 0 && time(NULL) - status.st_mtime > STALE_SECONDS) remove_staging(path);
+    }
+    closedir(list);
 }
 
 static int provide_group(const char *base, const char *name, const char *lines) {
@@ -211,15 +223,16 @@ static int provide_group(const char *base, const char *name, const char *lines) 
     struct stat status;
     if (join(directory, base, name) != 0) return -1;
     if (lstat(directory, &status) != 0) {
+        remove_stale(base);
         if (join(staging, base, ".new-XXXXXX") != 0) return -1;
         if (mkdtemp(staging) == NULL) return fail("cannot create '%s'", staging); /* mode 0700 */
         if (fill_group(lines, staging, 0) != 0) {
-            remove_staging(staging, lines);
+            remove_staging(staging);
             return -1;
         }
         if (rename(staging, directory) == 0) return 0;
         int error = errno;
-        remove_staging(staging, lines);
+        remove_staging(staging);
         errno = error;
         if (error != EEXIST && error != ENOTEMPTY) return fail("cannot rename to '%s'", directory);
         /* somebody else was quicker: check theirs below */
@@ -317,6 +330,8 @@ int main(int argc, char **argv) {
         argv = no_name;
     }
     read_manifest();
+    /* The runtime refuses to start in a directory that was removed; no relative path works in one anyway. */
+    if (getcwd(exe, sizeof exe) == NULL && errno == ENOENT && chdir("/") != 0) die("cannot leave a removed directory");
 
     ssize_t length = readlink("/proc/self/exe", exe, sizeof exe - 1);
     if (length <= 0) die("cannot read the link /proc/self/exe");

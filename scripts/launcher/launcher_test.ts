@@ -134,6 +134,28 @@ test("unpacks once when many start at the same time", false, async (fixture) => 
   assert.deepEqual(await fixture.unpacked(), ALL);
 });
 
+test("removes what a killed start left behind", false, async (fixture) => {
+  const run = join(fixture.cache, "run");
+  await Deno.mkdir(join(run, ".new-old"), { recursive: true, mode: 0o700 });
+  await Deno.chmod(run, 0o700);
+  await Deno.chmod(fixture.cache, 0o700);
+  await Deno.writeTextFile(join(run, ".new-old", ".part-1"), "half");
+  await Deno.mkdir(join(run, ".new-fresh"), { mode: 0o700 });
+  await Deno.utime(join(run, ".new-old"), 0, 0);
+  const { code, error } = await fixture.run([]);
+  assert.equal(code, 0, error);
+  const hidden = [...Deno.readDirSync(run)].map(({ name }) => name).filter((name) => name.startsWith("."));
+  assert.deepEqual(hidden, [".new-fresh"]);
+});
+
+test("starts in a directory that was removed", false, async (fixture) => {
+  const shell = 'cd "$1/gone" && rmdir "$1/gone" && exec "$2"';
+  await Deno.mkdir(join(fixture.directory, "gone"));
+  const args = ["-c", shell, "sh", fixture.directory, fixture.program];
+  const { code, error } = await fixture.run(args, undefined, { program: "/bin/sh" });
+  assert.equal(code, 0, error);
+});
+
 test("refuses a file that was cut off", false, async (fixture) => {
   const whole = await Deno.readFile(fixture.program);
   const short = join(fixture.directory, "short");
