@@ -22,6 +22,7 @@ export type GuestEvent =
   | { kind: "reset" }
   | { kind: "panic"; value: number }
   | { kind: "pci-eject"; segment: number; slots: number }
+  | { kind: "device-removed"; id: string; bdf: string }
   | { kind: "cpu-eject"; cpu: number }
   | { kind: "debug-port"; code: number }
   | { kind: "virtio"; id: string; event: "activated" | "reset" }

@@ -3,14 +3,18 @@
  *
  * L5. A new kind of PCI device is a row in `FACTORIES`.
  */
-import { bumpGeneration, type BusState } from "@vmm/bus/bus_block.ts";
+import type { BusState } from "@vmm/bus/bus_block.ts";
+import type { IoDevice } from "@vmm/bus/io_device.ts";
 import type { EventSink, IoWake, MessageInterrupts } from "@vmm/bus/ports.ts";
 import { PvPanic } from "@vmm/devices/pvpanic/pvpanic.ts";
 import type { VmFd } from "@vmm/hypervisor/kvm/vm.ts";
 import type { Aperture } from "@vmm/pci/aperture.ts";
-import { type BarMoves, ConfigSpace, type PciFunction } from "@vmm/pci/function.ts";
+import { type BarPort, BarRelocator } from "@vmm/pci/bar_relocator.ts";
+import { ConfigSpace, type PciFunction } from "@vmm/pci/function.ts";
 import { PciFunctionBlock } from "@vmm/pci/function_block.ts";
 import type { EventBudgetState } from "@vmm/sync/event_budget.ts";
+import { VirtioPciFunction } from "@vmm/virtio/pci/function.ts";
+import { notifyAddress, VIRTIO_BAR } from "@vmm/virtio/pci/layout.ts";
 
 /** Kinds of functions. */
 export type FunctionKind = "host-bridge" | "pvpanic" | "virtio";
@@ -40,27 +44,52 @@ export interface FunctionPorts {
   readonly monotonicNs: () => number;
 }
 
-/** A BAR moves within its segment's windows; nothing in the kernel is tied to its address. */
-function plainMoves(fn: FunctionDescription, ports: FunctionPorts): BarMoves {
-  return {
-    relocate(_id, _bar, oldBase, newBase, sizeBytes) {
-      if (!ports.apertures[fn.segment].move(oldBase, newBase, sizeBytes)) return false;
-      bumpGeneration(ports.bus);
-      return true;
-    },
-  };
+/** Nothing in the kernel is tied to the address. */
+const NO_PORT: BarPort = { relocated: () => true };
+
+/** Queue notifications follow BAR 0. */
+class NotifyMover implements BarPort {
+  constructor(private readonly vm: VmFd, private readonly kickFds: readonly number[]) {}
+
+  relocated(_id: string, bar: number, oldBase: number, newBase: number): boolean {
+    if (bar !== VIRTIO_BAR) return true;
+    for (let queue = 0; queue < this.kickFds.length; queue++) {
+      const fd = this.kickFds[queue];
+      if (this.vm.bindNotify({ gpa: notifyAddress(newBase, queue), fd }) < 0) {
+        for (let done = 0; done < queue; done++) {
+          this.vm.unbindNotify({ gpa: notifyAddress(newBase, done), fd: this.kickFds[done] });
+        }
+        return false;
+      }
+    }
+    this.kickFds.forEach((fd, queue) => this.vm.unbindNotify({ gpa: notifyAddress(oldBase, queue), fd }));
+    return true;
+  }
+}
+
+function plainFunction(
+  fn: FunctionDescription,
+  ports: FunctionPorts,
+  bars: readonly IoDevice[] = [],
+): PciFunction {
+  const moves = new BarRelocator(ports.apertures[fn.segment], ports.bus, NO_PORT);
+  return new ConfigSpace(fn.id, PciFunctionBlock.attach(fn.block), moves, bars);
 }
 
 const FACTORIES: Record<FunctionKind, (fn: FunctionDescription, ports: FunctionPorts) => PciFunction> = {
-  "host-bridge": (fn, ports) =>
-    new ConfigSpace(fn.id, PciFunctionBlock.attach(fn.block), plainMoves(fn, ports)),
+  "host-bridge": plainFunction,
   pvpanic: (fn, ports) =>
-    new ConfigSpace(fn.id, PciFunctionBlock.attach(fn.block), plainMoves(fn, ports), [
-      new PvPanic(ports.panicBudget, ports.monotonicNs, ports.events),
-    ]),
-  virtio: () => {
-    throw new Error("pending");
-  },
+    plainFunction(fn, ports, [new PvPanic(ports.panicBudget, ports.monotonicNs, ports.events)]),
+  virtio: (fn, ports) =>
+    new VirtioPciFunction(fn.id, fn.block, {
+      moves: new BarRelocator(
+        ports.apertures[fn.segment],
+        ports.bus,
+        new NotifyMover(ports.vm, fn.kickFds ?? []),
+      ),
+      interrupts: ports.messages,
+      wake: ports.wake,
+    }),
 };
 
 /** Register code of a function for this isolate. */

@@ -46,30 +46,36 @@ const MFD_HUGE_SHIFT = 26n;
  *
  * @param gpa guest physical start
  * @param sizeBytes a multiple of the page size in use
+ * @param fileOffset where in a zone's file the region starts, bytes
  * @throws MemoryError naming what is wrong: alignment, huge pages that are missing, memory that does not exist
  */
-export function mapRegion(gpa: number, sizeBytes: number, options: BackingOptions): HostRegion {
+export function mapRegion(
+  gpa: number,
+  sizeBytes: number,
+  options: BackingOptions,
+  fileOffset = 0,
+): HostRegion {
   const pageBytes = options.hugepages ? options.hugepageSizeBytes ?? DEFAULT_HUGEPAGE_BYTES : PAGE_BYTES;
   if (pageBytes === 0 || sizeBytes % pageBytes !== 0) {
     throw new MemoryError(
       `Memory size is misaligned: ${sizeBytes} bytes is not a multiple of the page size ${pageBytes}`,
     );
   }
-  const fd = backingFile(sizeBytes, pageBytes, options);
+  const fd = backingFile(fileOffset + sizeBytes, pageBytes, options);
   const flags = (options.shared ? MAP.SHARED : MAP.PRIVATE) |
     (fd < 0 ? MAP.ANONYMOUS : 0) |
     (options.reserve ? 0 : MAP.NORESERVE) |
     (options.prefault ? MAP.POPULATE : 0);
   let hostAddress: bigint;
   try {
-    hostAddress = map(sizeBytes, PROT.READ | PROT.WRITE, flags, fd);
+    hostAddress = map(sizeBytes, PROT.READ | PROT.WRITE, flags, fd, fd < 0 ? 0 : fileOffset);
   } catch (cause) {
     close(fd);
     throw mapFailure(sizeBytes, pageBytes, options, cause as OsError);
   }
   if (options.mergeable) advise(hostAddress, sizeBytes, MADV.MERGEABLE);
   if (options.thp && !options.hugepages) advise(hostAddress, sizeBytes, MADV.HUGEPAGE);
-  return { gpa, sizeBytes, hostAddress, buffer: wrap(hostAddress, sizeBytes), fd, fileOffset: 0, options };
+  return { gpa, sizeBytes, hostAddress, buffer: wrap(hostAddress, sizeBytes), fd, fileOffset, options };
 }
 
 /** Unmaps a region; no isolate may touch its buffer any more. */

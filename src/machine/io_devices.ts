@@ -1,0 +1,59 @@
+/**
+ * Virtio devices in the I/O Worker by kind: what outlives a driver's reset, and how the handler is started.
+ *
+ * L5, I/O Worker. A new kind of device is a row in `ATTACH`.
+ */
+import { monotonicNs } from "@ffi/libc/clock.ts";
+import { attachDisk } from "@vmm/backends/disk/attach.ts";
+import type { DiskDescription } from "@vmm/backends/disk/description.ts";
+import { RateLimiter } from "@vmm/base/rate_limiter.ts";
+import type { ChardevDescriptor } from "@vmm/backends/chardev/open_chardev.ts";
+import type { OpenCharDevice } from "@vmm/backends/chardev/open_char_device.ts";
+import { type BlockBackend, createBlockHandler } from "@vmm/devices/virtio/block/handler.ts";
+import { createConsoleHandler } from "@vmm/devices/virtio/console/handler.ts";
+import type { HandlerFactory, IoEnvironment, VirtioDeviceDescriptor } from "@vmm/virtio/device.ts";
+
+/** What a Worker lends to devices as they are attached. */
+export interface AttachServices {
+  readonly env: IoEnvironment;
+  /** The character device of a console back-end, opened once per Worker. */
+  charDevice(descriptor: ChardevDescriptor): OpenCharDevice;
+}
+
+/** A device whose back-end is ready; the handler comes and goes with the guest's driver. */
+export interface AttachedDevice {
+  readonly start: HandlerFactory;
+  /** Closes what `attach` opened. */
+  detach(): void;
+}
+
+const NS_PER_US = 1e3;
+const NS_PER_MS = 1e6;
+const nowUs = () => monotonicNs() / NS_PER_US;
+const nowMs = () => monotonicNs() / NS_PER_MS;
+
+/** Cast away the type of the back-end: descriptors of one kind are made by one plug function. */
+type Attach = (descriptor: VirtioDeviceDescriptor, services: AttachServices) => AttachedDevice;
+
+const ATTACH: Record<string, Attach> = {
+  block(descriptor) {
+    const backend = descriptor.backend as BlockBackend<DiskDescription>;
+    const disk = attachDisk(backend.image);
+    const limiter = backend.limiter && new RateLimiter(backend.limiter, nowMs);
+    return {
+      start: (activation) => createBlockHandler({ ...activation, backend }, { disk, limiter, nowUs }),
+      detach: () => disk.close(),
+    };
+  },
+  console(descriptor, services) {
+    const device = services.charDevice(descriptor.backend as ChardevDescriptor);
+    return { start: (activation) => createConsoleHandler(activation, { device }), detach: () => {} };
+  },
+};
+
+/** Makes a device ready. @throws Error for a kind this build does not have, or a back-end that cannot be used */
+export function attachDevice(descriptor: VirtioDeviceDescriptor, services: AttachServices): AttachedDevice {
+  const attach = ATTACH[descriptor.kind];
+  if (attach === undefined) throw new Error(`Unknown kind of device "${descriptor.kind}"`);
+  return attach(descriptor, services);
+}

@@ -1,0 +1,142 @@
+/**
+ * Entry point of an I/O Worker.
+ *
+ * L5. Serves virtqueues, character devices and timers from one epoll set; leaves it only for messages. What vCPUs leave in
+ * shared blocks is announced by one eventfd, so a wake-up costs a look at every device of the Worker.
+ */
+import { EPOLL } from "@ffi/libc/epoll.ts";
+import { drainEvent } from "@ffi/libc/io.ts";
+import { wrap } from "@ffi/libc/mmap.ts";
+import { setThreadName } from "@ffi/libc/thread.ts";
+import { COM1_IRQ } from "@vmm/arch/x86_64/layout.ts";
+import { type OpenCharDevice, openCharDevice } from "@vmm/backends/chardev/open_char_device.ts";
+import type { ChardevDescriptor } from "@vmm/backends/chardev/open_chardev.ts";
+import { IoapicBlock, IoapicLines } from "@vmm/devices/legacy/ioapic.ts";
+import { SerialBlock, SerialInput } from "@vmm/devices/legacy/serial.ts";
+import { VmFd } from "@vmm/hypervisor/kvm/vm.ts";
+import { GuestMemory } from "@vmm/memory/guest_memory.ts";
+import type { IoEnvironment, VirtioDeviceDescriptor } from "@vmm/virtio/device.ts";
+import { DeviceRunner } from "@vmm/virtio/runner.ts";
+import { attachDevice, type AttachedDevice } from "./io_devices.ts";
+import { IoLoop } from "./io_loop.ts";
+import type { PlatformBuffers } from "./platform.ts";
+import { postEvent, WorkerService } from "./worker_serve.ts";
+
+/** A RAM region as a Worker needs it. */
+export interface RegionDescription {
+  readonly gpa: number;
+  readonly sizeBytes: number;
+  readonly hostAddress: bigint;
+}
+
+/** Everything an I/O Worker starts from; plain and cloneable. */
+export interface IoStart {
+  readonly name: string;
+  readonly vmFd: number;
+  /** vCPUs and main raise it. */
+  readonly wakeFd: number;
+  readonly regions: readonly RegionDescription[];
+  readonly platform: PlatformBuffers;
+  /** The serial port's back-end, when this Worker serves it. */
+  readonly serial?: ChardevDescriptor;
+  /** Back-ends that only print (debug console, firmware): their rings are drained here. */
+  readonly outputs: readonly ChardevDescriptor[];
+}
+
+interface Device {
+  readonly descriptor: VirtioDeviceDescriptor;
+  readonly attached: AttachedDevice;
+  readonly runner: DeviceRunner;
+}
+
+let memory: GuestMemory;
+let vm: VmFd;
+const devices = new Map<string, Device>();
+const charDevices = new Map<SharedArrayBuffer, OpenCharDevice>();
+
+const loop = new IoLoop((error) =>
+  postEvent({ kind: "log", level: "error", key: "io", text: `I/O Worker: ${error.stack ?? error.message}` })
+);
+
+const env: IoEnvironment = {
+  watch: loop.watch.bind(loop),
+  rewatch: loop.rewatch.bind(loop),
+  unwatch: loop.unwatch.bind(loop),
+  timer: loop.timer.bind(loop),
+  post: postEvent,
+};
+
+function charDevice(descriptor: ChardevDescriptor): OpenCharDevice {
+  const known = charDevices.get(descriptor.block);
+  if (known !== undefined) return known;
+  const opened = openCharDevice(descriptor, env);
+  charDevices.set(descriptor.block, opened);
+  return opened;
+}
+
+function start(request: IoStart): void {
+  setThreadName(request.name);
+  vm = new VmFd(request.vmFd);
+  memory = new GuestMemory(request.regions.map((r) => ({ ...r, buffer: wrap(r.hostAddress, r.sizeBytes) })));
+  loop.watch(request.wakeFd, EPOLL.IN, () => {
+    drainEvent(request.wakeFd);
+    woken();
+  });
+  request.outputs.forEach(charDevice);
+  if (request.serial !== undefined) {
+    const lines = new IoapicLines(IoapicBlock.attach(request.platform.ioapic), vm);
+    const input = new SerialInput(SerialBlock.attach(request.platform.serial), lines, COM1_IRQ);
+    charDevice(request.serial).setInput(input);
+  }
+}
+
+/** Somebody left something in a shared block. */
+function woken(): void {
+  for (const device of devices.values()) device.runner.poll();
+  for (const chardev of charDevices.values()) chardev.woken();
+}
+
+function addDevice(descriptor: VirtioDeviceDescriptor): void {
+  const attached = attachDevice(descriptor, { env, charDevice });
+  const runner = new DeviceRunner(descriptor, attached.start, { memory, interrupts: vm, env });
+  devices.set(descriptor.id, { descriptor, attached, runner });
+  descriptor.kickFds.forEach((fd, queue) => loop.watchEvent(fd, () => runner.kick(queue)));
+  runner.poll();
+}
+
+function removeDevice(id: string): void {
+  const device = devices.get(id);
+  if (device === undefined) return;
+  device.runner.remove();
+  device.attached.detach();
+  for (const fd of device.descriptor.kickFds) loop.unwatch(fd);
+  devices.delete(id);
+}
+
+/** Stops everything before the VM goes away: nothing in this Worker touches guest memory afterwards. */
+function stop(): void {
+  for (const id of [...devices.keys()]) removeDevice(id);
+  for (const chardev of charDevices.values()) chardev.stop();
+  charDevices.clear();
+}
+
+const service: WorkerService = new WorkerService(
+  {
+    attach: () => {},
+    start,
+    stop,
+    addDevice,
+    removeDevice,
+    pause: () => devices.forEach((device) => device.runner.pause()),
+    resume: () => devices.forEach((device) => device.runner.resume()),
+    command: ({ id, command }: { id: string; command: { kind: string } }) =>
+      devices.get(id)?.runner.command(command),
+    addRegion: (region: RegionDescription) =>
+      memory.add({ ...region, buffer: wrap(region.hostAddress, region.sizeBytes) }),
+    windowChanged: (id: string) => devices.get(id)?.runner.command({ kind: "resize" }),
+  },
+  () => {
+    if (vm !== undefined) loop.run(() => service.hasMail());
+  },
+);
+service.serve();

@@ -1,0 +1,120 @@
+/**
+ * Guest RAM of a VM: from the configuration to mapped regions in KVM's slots.
+ *
+ * L5, main isolate. Source: machine model §1; schemas page "Checked later, when memory/devices are built".
+ */
+import type { MemoryConfig } from "@schemas/api/memory.ts";
+import { type MemoryPlan, planMemory, type ZoneRequest } from "@vmm/arch/x86_64/layout.ts";
+import { ContextError } from "@vmm/errors/context_error.ts";
+import type { KvmVm } from "@vmm/hypervisor/kvm/vm.ts";
+import { GuestMemory } from "@vmm/memory/guest_memory.ts";
+import { type BackingOptions, type HostRegion, mapRegion, unmapRegion } from "@vmm/memory/host_memory.ts";
+
+/** Zone id of memory that is configured by a plain size. */
+const DEFAULT_ZONE = "mem0";
+
+/** Mapped RAM. */
+export interface VmMemory {
+  readonly plan: MemoryPlan;
+  readonly regions: readonly HostRegion[];
+  readonly guest: GuestMemory;
+  /** First KVM slot not used by RAM. */
+  readonly nextSlot: number;
+}
+
+function fail(...messages: [string, ...string[]]): never {
+  const [root, ...context] = [...messages].reverse();
+  throw new ContextError(["Memory manager error", ...context.reverse()], new Error(root));
+}
+
+/** What the configuration asks for, checked. @throws ContextError with the original's text */
+function zonesOf(config: MemoryConfig): { zones: ZoneRequest[]; options: Map<string, BackingOptions> } {
+  const { zones: userZones, size } = config;
+  const options = new Map<string, BackingOptions>();
+  if (userZones === undefined || userZones.length === 0) {
+    if (size === 0n) fail("Memory size is 0 and no memory zone is given");
+    if (config.hotplug_size === 0n) fail("Memory hotplug size is 0");
+    options.set(DEFAULT_ZONE, backing(config));
+    const hotplugSizeBytes = config.hotplug_method === "VirtioMem" && config.hotplug_size !== undefined
+      ? Number(config.hotplug_size)
+      : undefined;
+    return { zones: [{ id: DEFAULT_ZONE, sizeBytes: Number(size), hotplugSizeBytes }], options };
+  }
+  if (size !== 0n) fail("Memory size must be 0 when memory zones are given");
+  const zones = userZones.map((zone) => {
+    if (options.has(zone.id)) fail("Memory zone identifier is not unique");
+    options.set(zone.id, { ...backing(zone), thp: config.thp, file: zone.file });
+    return {
+      id: zone.id,
+      sizeBytes: Number(zone.size),
+      hotplugSizeBytes: zone.hotplug_size === undefined ? undefined : Number(zone.hotplug_size),
+    };
+  });
+  return { zones, options };
+}
+
+function backing(
+  from: {
+    shared: boolean;
+    hugepages: boolean;
+    hugepage_size?: bigint;
+    prefault: boolean;
+    reserve: boolean;
+    mergeable: boolean;
+    thp?: boolean;
+  },
+): BackingOptions {
+  return {
+    shared: from.shared,
+    hugepages: from.hugepages,
+    hugepageSizeBytes: from.hugepage_size === undefined ? undefined : Number(from.hugepage_size),
+    prefault: from.prefault,
+    reserve: from.reserve,
+    mergeable: from.mergeable,
+    thp: from.thp ?? true,
+  };
+}
+
+/** Maps all RAM and gives it to KVM. Nothing stays mapped after a failure. @throws ContextError */
+export function setUpMemory(config: MemoryConfig, physBits: number, vm: KvmVm): VmMemory {
+  const { zones, options } = zonesOf(config);
+  let plan: MemoryPlan;
+  try {
+    plan = planMemory({
+      zones,
+      userZones: (config.zones?.length ?? 0) > 0,
+      hotplugMethod: config.hotplug_method,
+      hotplugSizeBytes: config.hotplug_method === "Acpi" && config.hotplug_size !== undefined
+        ? Number(config.hotplug_size)
+        : undefined,
+      physBits,
+    });
+  } catch (cause) {
+    throw new ContextError(["Memory manager error"], cause as Error);
+  }
+  const regions: HostRegion[] = [];
+  try {
+    plan.ramRegions.forEach((ram, slot) => {
+      const region = mapRegion(ram.gpa, ram.sizeBytes, options.get(ram.zoneId)!, ram.zoneOffsetBytes);
+      regions.push(region);
+      vm.setMemoryRegion(slot, ram.gpa, ram.sizeBytes, region.hostAddress);
+    });
+  } catch (cause) {
+    regions.forEach(unmapRegion);
+    throw new ContextError(["Memory manager error"], cause as Error);
+  }
+  return { plan, regions, guest: new GuestMemory(regions), nextSlot: regions.length };
+}
+
+/** Unmaps all RAM; only after every Worker that used it has stopped. */
+export function releaseMemory(memory: VmMemory): void {
+  memory.regions.forEach(unmapRegion);
+}
+
+/** Size and hot-plugged part of the configured memory, in bytes. */
+export function configuredMemory(config: MemoryConfig): { total: bigint; hotplugged: bigint } {
+  const zones = config.zones ?? [];
+  const sum = (values: readonly (bigint | undefined)[]) => values.reduce<bigint>((a, b) => a + (b ?? 0n), 0n);
+  const hotplugged = sum([config.hotplugged_size, ...zones.map((zone) => zone.hotplugged_size)]);
+  return { total: config.size + sum(zones.map((zone) => zone.size)) + hotplugged, hotplugged };
+}
