@@ -80,6 +80,6 @@ export class ByteWriter {
 /** The byte that makes the sum of `bytes` and itself zero. */
 export function checksum8(bytes: Uint8Array): number {
   let sum = 0;
-  for (const byte of bytes) sum += byte;
+  for (let i = 0; i < bytes.length; i++) sum += bytes[i];
   return -sum & 0xff;
 }

@@ -3,7 +3,7 @@
  *
  * L2, any isolate; pure. Source: spec/machine-model.md §9.
  */
-import { concat } from "./aml/encode.ts";
+import { amlBytes } from "./aml/encode.ts";
 import { cpuObjects } from "./dsdt_cpu.ts";
 import { memoryObjects } from "./dsdt_memory.ts";
 import { hostBridge, motherboard, pciHotplugController } from "./dsdt_pci.ts";
@@ -25,7 +25,7 @@ const REVISION = 6;
 export function dsdt(machine: AcpiMachine): AcpiTable {
   return sdt(
     { signature: "DSDT", revision: REVISION, oemTableId: "CHDSDT" },
-    concat(
+    amlBytes([
       pciHotplugController(machine),
       ...machine.segments.map((windows) => hostBridge(machine, windows)),
       motherboard(machine),
@@ -38,6 +38,6 @@ export function dsdt(machine: AcpiMachine): AcpiTable {
       eventDevice(),
       ...cpuObjects(machine),
       memoryObjects(machine),
-    ),
+    ].join("")),
   );
 }

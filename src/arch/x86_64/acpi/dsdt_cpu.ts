@@ -4,7 +4,7 @@
  * L2, any isolate; pure. Source: spec/machine-model.md §4, §9; ACPI 6.5 §8.4, §6.2.11 (_MAT).
  */
 import { x2apicId } from "@vmm/arch/x86_64/topology.ts";
-import { type Aml, buffer, eisaId, integer, path, string } from "./aml/encode.ts";
+import { type Aml, buffer, bytesAml, eisaId, integer, path, string } from "./aml/encode.ts";
 import { memoryWindow, resourceTemplate } from "./aml/resources.ts";
 import {
   acquire,
@@ -124,7 +124,7 @@ function processor(machine: AcpiMachine, cpu: number): Aml {
     name("_UID", integer(cpu)),
     method("_STA", {}, returnValue(call("CSTA", integer(cpu)))),
     method("_PXM", {}, returnValue(integer(nodeOfCpu(machine, cpu)))),
-    name("_MAT", buffer(x2apicEntry(cpu, x2apicId(cpu, machine.topology), MADT_ENABLED))),
+    name("_MAT", buffer(bytesAml(x2apicEntry(cpu, x2apicId(cpu, machine.topology), MADT_ENABLED)))),
     method("_EJ0", { args: 1 }, call("CEJ0", integer(cpu))),
   );
 }

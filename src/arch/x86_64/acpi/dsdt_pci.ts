@@ -11,7 +11,7 @@ import {
   PCI_SLOTS_PER_SEGMENT,
   type SegmentWindows,
 } from "@vmm/arch/x86_64/layout.ts";
-import { type Aml, buffer, eisaId, integer, packageOf, path, string, uuid } from "./aml/encode.ts";
+import { type Aml, buffer, eisaId, integer, op, packageOf, path, string, uuid } from "./aml/encode.ts";
 import {
   ioPorts,
   memory32Fixed,
@@ -91,10 +91,10 @@ function deviceSpecificMethod(): Aml {
     { args: 4 },
     ifThen(
       equal(arg(0), uuid(PRESERVE_CONFIG_UUID)),
-      ifThen(equal(arg(2), ZERO), returnValue(buffer([DSM_FUNCTIONS]))),
+      ifThen(equal(arg(2), ZERO), returnValue(buffer(op(DSM_FUNCTIONS)))),
       ifThen(equal(arg(2), integer(DSM_PRESERVE_BOOT_CONFIG)), returnValue(ZERO)),
     ),
-    returnValue(buffer([0])),
+    returnValue(buffer(op(0))),
   );
 }
 

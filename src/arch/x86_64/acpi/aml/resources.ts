@@ -3,8 +3,7 @@
  *
  * L2, any isolate; pure. Source: ACPI 6.5 §6.4.
  */
-import { ByteWriter } from "@vmm/arch/x86_64/byte_writer.ts";
-import { type Aml, buffer, concat } from "./encode.ts";
+import { type Aml, buffer, dword, op, qword, word } from "./encode.ts";
 
 /** Large descriptor types (tag byte). */
 const MEMORY32_FIXED = 0x86;
@@ -31,7 +30,7 @@ const EDGE_TRIGGERED = 1 << 1;
 
 /** A `ResourceTemplate () { … }` buffer: descriptors and an end tag whose zero checksum counts as correct. */
 export function resourceTemplate(...descriptors: readonly Aml[]): Aml {
-  return buffer(concat(...descriptors, Uint8Array.of(END_TAG, 0)));
+  return buffer(descriptors.join("") + op(END_TAG, 0));
 }
 
 /** `QWordMemory`: a produced range of read-write memory, `min` and `max` inclusive. */
@@ -41,11 +40,9 @@ export function qwordMemory(
   lengthBytes: number | bigint,
   cacheable = false,
 ): Aml {
-  return new ByteWriter()
-    .u8(QWORD_ADDRESS_SPACE).u16(0x2b)
-    .u8(TYPE_MEMORY, MIN_MAX_FIXED, MEMORY_READ_WRITE | (cacheable ? MEMORY_CACHEABLE : 0))
-    .u64(0, min, max, 0, lengthBytes)
-    .take();
+  const typeFlags = MEMORY_READ_WRITE | (cacheable ? MEMORY_CACHEABLE : 0);
+  return op(QWORD_ADDRESS_SPACE) + word(0x2b) + op(TYPE_MEMORY, MIN_MAX_FIXED, typeFlags) +
+    qword(0) + qword(min) + qword(max) + qword(0) + qword(lengthBytes);
 }
 
 /** `QWordMemory` for a span of addresses. */
@@ -55,12 +52,12 @@ export function memoryWindow(range: { readonly gpa: number; readonly sizeBytes: 
 
 /** `Memory32Fixed (ReadWrite, base, length)` */
 export function memory32Fixed(base: number, lengthBytes: number): Aml {
-  return new ByteWriter().u8(MEMORY32_FIXED).u16(9).u8(MEMORY_READ_WRITE).u32(base, lengthBytes).take();
+  return op(MEMORY32_FIXED) + word(9) + op(MEMORY_READ_WRITE) + dword(base) + dword(lengthBytes);
 }
 
 /** `IO (Decode16, base, base, alignment, length)` */
 export function ioPorts(base: number, count: number, alignment: number): Aml {
-  return new ByteWriter().u8(IO_PORT, 1).u16(base, base).u8(alignment, count).take();
+  return op(IO_PORT, 1) + word(base) + word(base) + op(alignment, count);
 }
 
 /** `WordIO` over the whole range, `min` and `max` inclusive. */
@@ -74,14 +71,11 @@ export function wordBusNumber(min: number, max: number): Aml {
 }
 
 function wordSpace(type: number, typeFlags: number, min: number, max: number): Aml {
-  return new ByteWriter()
-    .u8(WORD_ADDRESS_SPACE).u16(0x0d)
-    .u8(type, MIN_MAX_FIXED, typeFlags)
-    .u16(0, min, max, 0, max - min + 1)
-    .take();
+  return op(WORD_ADDRESS_SPACE) + word(0x0d) + op(type, MIN_MAX_FIXED, typeFlags) +
+    word(0) + word(min) + word(max) + word(0) + word(max - min + 1);
 }
 
 /** `Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive)` */
 export function edgeInterrupt(gsi: number): Aml {
-  return new ByteWriter().u8(EXTENDED_INTERRUPT).u16(6).u8(CONSUMER | EDGE_TRIGGERED, 1).u32(gsi).take();
+  return op(EXTENDED_INTERRUPT) + word(6) + op(CONSUMER | EDGE_TRIGGERED, 1) + dword(gsi);
 }
