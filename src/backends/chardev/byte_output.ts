@@ -6,7 +6,7 @@
  */
 import { Errno } from "@ffi/abi/errno.ts";
 import { write } from "@ffi/libc/io.ts";
-import { canWrite } from "./readiness.ts";
+import { canWrite } from "@ffi/libc/poll.ts";
 import type { ByteSink, IoWake } from "@vmm/bus/ports.ts";
 import {
   appendOutput,

@@ -13,7 +13,7 @@ import type { IoEnvironment } from "@vmm/virtio/device.ts";
 import { ByteOutput } from "./byte_output.ts";
 import { ChardevBlock, NO_WRITER } from "./chardev_block.ts";
 import type { ChardevDescriptor } from "./open_chardev.ts";
-import { hasPeer } from "./readiness.ts";
+import { hasPeer } from "@ffi/libc/poll.ts";
 import { type LinkEnvironment, StreamLink } from "./stream_link.ts";
 
 /** How often a pty without a client looks for one. */

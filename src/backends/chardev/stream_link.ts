@@ -11,7 +11,7 @@ import type { CharInput } from "@vmm/bus/char_device.ts";
 import type { IoEnvironment } from "@vmm/virtio/device.ts";
 import type { ByteOutput } from "./byte_output.ts";
 import { NO_WRITER } from "./chardev_block.ts";
-import { canRead } from "./readiness.ts";
+import { canRead } from "@ffi/libc/poll.ts";
 
 const CHUNK_BYTES = 4096;
 /** Chunks per event: a flood on one connection leaves time for the others. */

@@ -1,13 +1,16 @@
 /**
  * Asking a descriptor for its state without waiting.
  *
- * L4, any isolate; for cold paths and for descriptors that cannot be made non-blocking. Source: poll(2).
+ * L0, any isolate; for cold paths and for descriptors that cannot be made non-blocking. Source: poll(2).
  */
-import { struct, StructBuffer } from "@ffi/abi/struct.ts";
-import { addressOf, SYS, syscall } from "@ffi/libc/syscall.ts";
+import { struct, StructBuffer } from "../abi/struct.ts";
+import { addressOf, SYS, syscall } from "./syscall.ts";
 
 /** struct pollfd. */
-const Pollfd = struct("pollfd", { fd: "u32", events: "u16", revents: "u16" }, { size: 8, source: "poll.h" });
+export const Pollfd = struct("pollfd", { fd: "u32", events: "u16", revents: "u16" }, {
+  size: 8,
+  source: "poll.h",
+});
 
 const POLLIN = 1;
 const POLLOUT = 4;
