@@ -50,7 +50,7 @@ export interface Disk {
   submit(): void;
   /** Reports the operations that have finished. `completed` may start new ones. */
   reap(completed: DiskCompletion): void;
-  /** Waits for every pending operation and reports it. */
+  /** Waits for every pending operation and reports it; then writes cached metadata, so that the image is complete. */
   drain(completed: DiskCompletion): void;
   /** Changes the size; 0 or `-errno`. Nothing is pending then. */
   resize(sizeBytes: number): number;

@@ -46,6 +46,7 @@ export interface BlockBackend<Image = unknown> {
 
 /** What the handler is given besides the activation. */
 export interface BlockHandlerOptions {
+  /** Outlives the handler: a driver may reset the device and start it again. */
   readonly disk: Disk;
   readonly limiter?: RateLimiter;
   /** Microseconds of a clock that never goes back. */
@@ -185,7 +186,6 @@ class BlockHandler implements QueueHandler {
     this.drain();
     this.#stopped = true;
     if (this.#disk.completionFd >= 0) this.#activation.env.unwatch(this.#disk.completionFd);
-    this.#disk.close();
   }
 
   /** Works through queue `index` until it is empty, the limiter says stop, or the turn is over. */

@@ -25,7 +25,6 @@ export class FakeDisk implements Disk {
   failWith: number | undefined;
   /** Operations wait until `finish` (or a drain). */
   async = false;
-  closed = false;
   readonly #waiting: { token: number; result: number }[] = [];
   #completed: DiskCompletion | undefined;
 
@@ -117,9 +116,7 @@ export class FakeDisk implements Disk {
     return 0;
   }
 
-  close(): void {
-    this.closed = true;
-  }
+  close(): void {}
 
   #do(token: number, call: DiskCall, run: () => number): number {
     this.calls.push(call);
