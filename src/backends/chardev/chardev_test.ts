@@ -269,7 +269,7 @@ Deno.test("mode Pty tells a console when the size changed", () => {
   env.close();
 });
 
-Deno.test("a guest that is slow holds input back without losing any of 100 KB", () => {
+Deno.test("a guest that is slow holds input back without losing any of it", () => {
   const descriptor = openChardev("serial", { mode: "Pty" })!;
   const env = new Environment();
   const device = openCharDevice(descriptor, env);
@@ -277,7 +277,7 @@ Deno.test("a guest that is slow holds input back without losing any of 100 KB", 
   device.setInput(guest);
   const slave = open(descriptor.path!, O.RDWR | O.NOCTTY | O.NONBLOCK);
   env.elapse();
-  const paste = Uint8Array.from({ length: 100_000 }, (_, i) => i % 251);
+  const paste = Uint8Array.from({ length: 30_000 }, (_, i) => i % 251);
   let sent = 0;
   while (guest.received.length < paste.length) {
     if (sent < paste.length) sent += Math.max(0, write(slave, paste.slice(sent)));

@@ -8,11 +8,10 @@ import { accept, shutdownSocket } from "@ffi/libc/socket.ts";
 import { close } from "@ffi/libc/fd.ts";
 import { EPOLL } from "@ffi/libc/epoll.ts";
 import { Errno } from "@ffi/abi/errno.ts";
-import { windowSize } from "@ffi/libc/pty.ts";
 import type { IoEnvironment } from "@vmm/virtio/device.ts";
 import { ByteOutput } from "./byte_output.ts";
 import { ChardevBlock, NO_WRITER } from "./chardev_block.ts";
-import type { ChardevDescriptor } from "./open_chardev.ts";
+import { type ChardevDescriptor, chardevWindowSize } from "./open_chardev.ts";
 import { hasPeer } from "@ffi/libc/poll.ts";
 import { type LinkEnvironment, StreamLink } from "./stream_link.ts";
 
@@ -81,8 +80,7 @@ abstract class LinkedDevice implements OpenCharDevice {
   }
 
   windowSize(): WindowSize | undefined {
-    const { writeFd } = this.descriptor;
-    return writeFd < 0 ? undefined : windowSize(writeFd);
+    return chardevWindowSize(this.descriptor);
   }
 
   onResize(changed: (() => void) | undefined): void {

@@ -6,8 +6,9 @@
  */
 import { Errno, errorName, errorText, OsError } from "@ffi/abi/errno.ts";
 import { close, duplicate, O, open } from "@ffi/libc/fd.ts";
-import { isTerminal, openPseudoTerminal } from "@ffi/libc/pty.ts";
+import { isTerminal, openPseudoTerminal, windowSize } from "@ffi/libc/pty.ts";
 import { connectUnix, listenUnix } from "@ffi/libc/socket.ts";
+import type { WindowSize } from "@vmm/bus/char_device.ts";
 import { ConfigError } from "@vmm/errors/config_error.ts";
 import { ContextError } from "@vmm/errors/context_error.ts";
 import { HostError } from "@vmm/errors/host_error.ts";
@@ -85,6 +86,11 @@ export function openChardev(name: string, request: ChardevRequest): ChardevDescr
 /** The VMM's standard output as a back-end without input: where firmware prints. */
 export function openStandardOutput(): ChardevDescriptor {
   return describe("tty", reopenOutput());
+}
+
+/** Size of the terminal behind a back-end, or undefined when there is none. */
+export function chardevWindowSize(descriptor: ChardevDescriptor): WindowSize | undefined {
+  return descriptor.writeFd < 0 ? undefined : windowSize(descriptor.writeFd);
 }
 
 /** Closes a back-end and removes its socket file; the terminal's mode is restored with its last user. Never throws. */

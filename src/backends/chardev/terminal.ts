@@ -12,6 +12,8 @@ interface RawTerminal {
 }
 
 const STANDARD_STREAMS = [0, 1];
+/** What the isolate goes through on its way out, be it by `Deno.exit` or by an error nobody catches. */
+const LAST_EVENTS = ["unload", "error", "unhandledrejection"];
 
 let users = 0;
 let saved: RawTerminal[] = [];
@@ -20,6 +22,7 @@ let saved: RawTerminal[] = [];
 export function acquireTerminals(): void {
   users++;
   if (users > 1) return;
+  for (const event of LAST_EVENTS) globalThis.addEventListener(event, restoreTerminals);
   try {
     // Both are usually the same terminal: the second then saves the raw mode, and is restored first.
     for (const fd of STANDARD_STREAMS.filter(isTerminal)) {
@@ -38,8 +41,12 @@ export function releaseTerminals(): void {
   if (users > 0 && --users === 0) restoreTerminals();
 }
 
-/** Restores the modes whoever uses the terminals: for every way out of the process. Never throws; may be called again. */
+/**
+ * Restores the modes whoever uses the terminals. Happens by itself when the isolate ends; a handler that ends the process
+ * otherwise calls it. Never throws; may be called again.
+ */
 export function restoreTerminals(): void {
+  for (const event of LAST_EVENTS) globalThis.removeEventListener(event, restoreTerminals);
   const terminals = saved.reverse();
   saved = [];
   users = 0;

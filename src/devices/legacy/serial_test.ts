@@ -109,7 +109,7 @@ Deno.test("Serial interrupts for bytes that came before the driver enabled it", 
 
 Deno.test("SerialInput loses nothing: a full ring wakes the feeder when it is half empty", () => {
   const { serial, log, input } = port();
-  const total = 100_000;
+  const total = 20_000;
   const received: number[] = [];
   let sent = 0;
   const feed = () => {
