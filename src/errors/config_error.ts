@@ -15,12 +15,12 @@ export interface ConfigFault {
   readonly value?: unknown;
   /** 409 for a duplicate identifier or device path, else 400 (some parameter checks of migration: 500). */
   readonly status?: 400 | 409 | 500;
-  /** Message above the rule's own in a chain; "Failed to validate config" unless given, none when empty. */
-  readonly context?: string;
+  /** Messages above the rule's own in a chain, outermost first; "Failed to validate config" unless given. */
+  readonly context?: readonly string[];
 }
 
-/** Text the API shows above a broken rule of the VM configuration. */
-export const API_VALIDATION_CONTEXT = "Failed to validate config";
+/** Texts the API shows above a broken rule of the VM configuration. */
+export const API_VALIDATION_CONTEXT = ["Failed to validate config"] as const;
 
 /** Texts the command line shows above a broken rule of the VM configuration. */
 export const CLI_VALIDATION_CONTEXT = ["Error parsing config", "Error validating configuration"] as const;
@@ -33,7 +33,8 @@ export class ConfigError extends VmmError {
   readonly messages: readonly string[];
   readonly fieldPath: string;
   readonly value: unknown;
-  readonly context: string;
+  /** Messages above them. */
+  readonly context: readonly string[];
 
   constructor(fault: ConfigFault, options?: ErrorOptions) {
     super(fault.messages[0], options);
@@ -47,7 +48,6 @@ export class ConfigError extends VmmError {
 
   /** Context, the rule's own messages, then any cause. The command line uses `messages` instead. */
   override chain(): string[] {
-    const own = this.context === "" ? this.messages : [this.context, ...this.messages];
-    return [...own, ...messagesOf(this.cause)];
+    return [...this.context, ...this.messages, ...messagesOf(this.cause)];
   }
 }

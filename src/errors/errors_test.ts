@@ -34,7 +34,7 @@ Deno.test("ConfigError with status 409 is a conflict and may have no context", (
     fieldPath: "disks[1].id",
     value: "x",
     status: 409,
-    context: "",
+    context: [],
   });
   assert.equal(error.code, "CONFIG_CONFLICT");
   assert.deepEqual(error.chain(), ["Identifier x is not unique"]);
