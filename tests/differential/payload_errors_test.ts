@@ -92,7 +92,7 @@ function chainOfOurs(payload: BadPayload): readonly string[] {
     });
   } catch (error) {
     assert.ok(error instanceof ArchError, String(error));
-    return error.chain;
+    return error.chain();
   }
   return assert.fail("accepted");
 }

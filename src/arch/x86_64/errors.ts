@@ -4,9 +4,10 @@
  * L2, any isolate. Messages are the original's where it has one; `cause` chains run from the outside in, so that an
  * error body lists them in order.
  */
+import { VmmError } from "@vmm/errors/vmm_error.ts";
 
 /** Conditions a caller can tell apart. */
-export type ArchErrorCode =
+export type ArchCondition =
   | "memory-layout"
   | "kernel-load"
   | "kernel-missing-pvh-header"
@@ -14,24 +15,16 @@ export type ArchErrorCode =
   | "initramfs-address"
   | "memory-map"
   | "topology"
-  | "cpuid"
   | "acpi"
-  | "smbios"
-  | "mptable";
+  | "smbios";
 
-/** A configuration or payload that cannot be turned into a machine. */
-export class ArchError extends Error {
-  override readonly name = "ArchError";
+/** A configuration or payload that cannot be turned into a machine. Found when the machine is built: always 500. */
+export class ArchError extends VmmError {
+  readonly code = "OPERATION_REFUSED";
+  readonly status = 500;
 
-  constructor(readonly code: ArchErrorCode, message: string, options?: ErrorOptions) {
+  constructor(readonly condition: ArchCondition, message: string, options?: ErrorOptions) {
     super(message, options);
-  }
-
-  /** Messages from this error down its causes, as an error body lists them. */
-  get chain(): readonly string[] {
-    const messages = [this.message];
-    for (let cause = this.cause; cause instanceof Error; cause = cause.cause) messages.push(cause.message);
-    return messages;
   }
 }
 
@@ -40,10 +33,10 @@ export class ArchError extends Error {
  *
  * @param messages at least one
  */
-export function chainedError(code: ArchErrorCode, ...messages: [string, ...string[]]): ArchError {
-  let cause: Error | undefined;
+export function chainedError(condition: ArchCondition, ...messages: [string, ...string[]]): ArchError {
+  let cause: ArchError | undefined;
   for (let i = messages.length - 1; i > 0; i--) {
-    cause = new ArchError(code, messages[i], cause && { cause });
+    cause = new ArchError(condition, messages[i], cause && { cause });
   }
-  return new ArchError(code, messages[0], cause && { cause });
+  return new ArchError(condition, messages[0], cause && { cause });
 }

@@ -4,7 +4,7 @@ import { chainedError } from "./errors.ts";
 Deno.test("chainedError() nests causes in the order of the messages", () => {
   const error = chainedError("acpi", "outer", "middle", "inner");
   assert.equal(error.message, "outer");
-  assert.equal(error.code, "acpi");
-  assert.deepEqual(error.chain, ["outer", "middle", "inner"]);
+  assert.equal(error.condition, "acpi");
+  assert.deepEqual(error.chain(), ["outer", "middle", "inner"]);
   assert.equal(((error.cause as Error).cause as Error).message, "inner");
 });

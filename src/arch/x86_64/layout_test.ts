@@ -71,7 +71,7 @@ Deno.test("planMemory() splits zones at the hole and lists virtio-mem regions be
 });
 
 Deno.test("planMemory() refuses an address space that ends below the devices, and bad sizes", () => {
-  const layoutError = (error: unknown) => error instanceof ArchError && error.code === "memory-layout";
+  const layoutError = (error: unknown) => error instanceof ArchError && error.condition === "memory-layout";
   assert.throws(() => one(128 * MIB, { physBits: 32 }), layoutError);
   assert.throws(() => one(128 * MIB, { physBits: 36, hotplugSizeBytes: 100 * GIB }), layoutError);
   assert.throws(() => one(128 * MIB, { physBits: 60 }), layoutError);

@@ -39,7 +39,7 @@ const chainOf = (config: SmbiosConfig) => {
     buildSmbios(config);
   } catch (error) {
     assert.ok(error instanceof ArchError);
-    return error.chain;
+    return error.chain();
   }
   return assert.fail("accepted");
 };

@@ -60,7 +60,8 @@ Deno.test("buildAcpi() refuses tables that reach the SMBIOS area", () => {
   assert.throws(
     () => buildAcpi(many),
     (error) =>
-      error instanceof ArchError && error.code === "acpi" && /do not fit below 0xf0000/.test(error.chain[1]),
+      error instanceof ArchError && error.condition === "acpi" &&
+      /do not fit below 0xf0000/.test(error.chain()[1]),
   );
 });
 

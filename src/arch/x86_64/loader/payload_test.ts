@@ -27,7 +27,7 @@ const chainOf = (run: () => unknown): readonly string[] => {
     run();
   } catch (error) {
     assert.ok(error instanceof ArchError, String(error));
-    return error.chain;
+    return error.chain();
   }
   return assert.fail("accepted");
 };
