@@ -120,7 +120,6 @@ export const MACHINES: readonly MachineCase[] = [
   },
   { name: "three-hundred-cpus", boot: 300, args: cpus("boot=300"), withoutGolden: true },
   { name: "max-cpus", max: 1024, args: cpus("boot=1,max=1024"), withoutGolden: true },
-  { name: "no-cpus", boot: 0, args: cpus("boot=0"), withoutGolden: true },
   { name: "phys-bits-36", maxPhysBits: 36, args: cpus("boot=1,max_phys_bits=36"), withoutGolden: true },
   { name: "no-serial", serial: false, args: memory("128M") },
   {
