@@ -22,7 +22,7 @@ import { AcpiPmTimer } from "@vmm/devices/legacy/acpi_pm_timer.ts";
 import { AcpiShutdown } from "@vmm/devices/legacy/acpi_shutdown.ts";
 import { Cmos, CMOS_PORT, CMOS_PORT_COUNT } from "@vmm/devices/legacy/cmos.ts";
 import { CPU_HOTPLUG_SIZE_BYTES, CpuHotplug } from "@vmm/devices/legacy/cpu_hotplug.ts";
-import { DebugConsole, FIRMWARE_DEBUG_PORT } from "@vmm/devices/legacy/debug_console.ts";
+import { DEBUG_CONSOLE_READ, DebugConsole, FIRMWARE_DEBUG_PORT } from "@vmm/devices/legacy/debug_console.ts";
 import { DEBUG_PORT, DebugPort } from "@vmm/devices/legacy/debug_port.ts";
 import { Ged, GED_SIZE_BYTES } from "@vmm/devices/legacy/ged.ts";
 import { I8042, I8042_PORT, I8042_PORT_COUNT } from "@vmm/devices/legacy/i8042.ts";
@@ -107,7 +107,7 @@ export class VcpuMachine {
       this.pio.add(COM1_PORT, COM1_PORT_COUNT, new Serial(blocks.serial, ports));
     }
     if (platform.debugConsolePort !== undefined) {
-      this.pio.add(platform.debugConsolePort, 1, new DebugConsole(outputs.debugConsole));
+      this.pio.add(platform.debugConsolePort, 1, new DebugConsole(outputs.debugConsole, DEBUG_CONSOLE_READ));
     }
     this.mmio = this.#mmioBus(platform, vm, events);
   }

@@ -3,7 +3,7 @@
  *
  * L4, runs in vCPU Workers. Source: ACPI 6.3 §4.8.3.3; spec/machine-model.md §2 (port 0x608).
  */
-import { allOnes, type IoDevice } from "@vmm/bus/io_device.ts";
+import type { IoDevice } from "@vmm/bus/io_device.ts";
 import { type BlockOf, defineBlock } from "@vmm/sync/shared_block.ts";
 import type { TimeSource } from "./time_source.ts";
 
@@ -29,7 +29,7 @@ export class AcpiPmTimer implements IoDevice {
   constructor(private readonly state: AcpiPmTimerState, private readonly time: TimeSource) {}
 
   read(offset: number, size: number): number {
-    if (offset !== 0 || size !== 4) return allOnes(size);
+    if (offset !== 0 || size !== 4) return 0;
     return (hostTicks(this.time) - this.state.base) >>> 0;
   }
 

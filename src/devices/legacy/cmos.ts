@@ -4,7 +4,7 @@
  * L4, runs in vCPU Workers. The clock cannot be set: it always shows the host's time.
  * Source: MC146818 data sheet; spec/machine-model.md §2 (ports 0x70/0x71).
  */
-import { allOnes, type IoDevice } from "@vmm/bus/io_device.ts";
+import type { IoDevice } from "@vmm/bus/io_device.ts";
 import { type BlockOf, defineBlock } from "@vmm/sync/shared_block.ts";
 import type { PowerControl } from "./power_control.ts";
 import type { TimeSource } from "./time_source.ts";
@@ -76,7 +76,7 @@ export class Cmos implements IoDevice {
   ) {}
 
   read(offset: number, size: number): number {
-    if (size !== 1) return allOnes(size);
+    if (size !== 1) return 0;
     if (offset === OFFSET_INDEX) return this.state.index;
     return this.#readRegister(this.state.index & INDEX_MASK);
   }

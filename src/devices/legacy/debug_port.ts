@@ -3,7 +3,7 @@
  *
  * L4, runs in vCPU Workers. Old kernels also write this port to waste a microsecond, so reports have a budget. Source: spec/machine-model.md §2.
  */
-import { allOnes, type IoDevice } from "@vmm/bus/io_device.ts";
+import type { IoDevice } from "@vmm/bus/io_device.ts";
 import type { EventSink } from "@vmm/bus/ports.ts";
 import { type EventBudgetState, takeReport } from "@vmm/sync/event_budget.ts";
 import type { TimeSource } from "./time_source.ts";
@@ -27,8 +27,8 @@ export class DebugPort implements IoDevice {
     private readonly events: EventSink,
   ) {}
 
-  read(_offset: number, size: number): number {
-    return allOnes(size);
+  read(): number {
+    return 0;
   }
 
   write(_offset: number, _size: number, value: number): void {

@@ -3,7 +3,7 @@
  *
  * L4, runs in vCPU Workers. Source: spec/machine-model.md §2 (ports 0x61–0x64).
  */
-import { allOnes, type IoDevice } from "@vmm/bus/io_device.ts";
+import type { IoDevice } from "@vmm/bus/io_device.ts";
 import type { PowerControl } from "./power_control.ts";
 
 /** First port and number of ports. */
@@ -25,7 +25,7 @@ export class I8042 implements IoDevice {
   read(offset: number, size: number): number {
     if (size === 1 && offset === PORT_B) return PORT_B_TIMER2_OUT;
     if (size === 1 && offset === COMMAND_STATUS) return STATUS_EMPTY;
-    return allOnes(size);
+    return 0;
   }
 
   write(offset: number, size: number, value: number): void {

@@ -16,7 +16,7 @@ const OFFSET_SELECT = 0x00;
 const OFFSET_DATA = 0x10;
 
 /** Indirect registers; two for each pin from `redirection` on, low half first. */
-const REG = { id: 0x00, version: 0x01, arbitrationId: 0x02, redirection: 0x10 } as const;
+const REG = { id: 0x00, version: 0x01, arbitrationId: 0x02, redirection: 0x10, mask: 0xff } as const;
 /** 24 entries, version 0x11. */
 const VERSION = 0x0017_0011;
 const ID_SHIFT = 24;
@@ -32,7 +32,7 @@ const ENTRY = {
   remoteIrr: 1 << 14,
   level: 1 << 15,
   masked: 1 << 16,
-  writable: 0x1_afff,
+  writable: 0xffff_afff,
 } as const;
 /** High half: destination, and under it the extended destination bits of KVM_FEATURE_MSI_EXT_DEST_ID. */
 const DESTINATION_SHIFT = 24;
@@ -180,14 +180,14 @@ export class Ioapic implements IoDevice {
   read(offset: number, size: number): number {
     if (size !== 4) return 0;
     if (offset === OFFSET_SELECT) return this.state.select;
-    if (offset === OFFSET_DATA) return this.#readRegister(this.state.select);
+    if (offset === OFFSET_DATA) return this.#readRegister(this.state.select & REG.mask);
     return 0;
   }
 
   write(offset: number, size: number, value: number): void {
     if (size !== 4) return;
-    if (offset === OFFSET_SELECT) this.state.select = value & 0xff;
-    else if (offset === OFFSET_DATA) this.#writeRegister(this.state.select, value);
+    if (offset === OFFSET_SELECT) this.state.select = value;
+    else if (offset === OFFSET_DATA) this.#writeRegister(this.state.select & REG.mask, value);
   }
 
   #readRegister(register: number): number {
@@ -211,7 +211,7 @@ export class Ioapic implements IoDevice {
     } else {
       // Delivery status and remote IRR are read-only, but an edge-triggered pin has no remote IRR.
       const kept = (value & ENTRY.level) !== 0 ? before & ENTRY.remoteIrr : 0;
-      state.low[pin] = (value & ENTRY.writable) | kept;
+      state.low[pin] = (value & ENTRY.writable) | kept; // reserved bits are kept as the original keeps them
     }
     const after = state.low[pin];
     state.unlock();

@@ -5,7 +5,7 @@
  * empty. Received bytes wait in a ring; while there are any, data-ready stays set and the receive interrupt pending.
  * Source: PC16550D data sheet; spec/machine-model.md §2, §8 "serial".
  */
-import { allOnes, type IoDevice } from "@vmm/bus/io_device.ts";
+import type { IoDevice } from "@vmm/bus/io_device.ts";
 import type { ByteSink, InterruptLines, IoWake } from "@vmm/bus/ports.ts";
 import { type BlockOf, defineBlock } from "@vmm/sync/shared_block.ts";
 
@@ -84,7 +84,7 @@ export class Serial implements IoDevice {
   constructor(private readonly state: SerialState, private readonly ports: SerialPorts) {}
 
   read(offset: number, size: number): number {
-    if (size !== 1) return allOnes(size);
+    if (size !== 1) return 0;
     const { state } = this;
     const latch = (state.lineControl & LCR_DIVISOR_LATCH) !== 0;
     switch (offset) {
