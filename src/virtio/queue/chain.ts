@@ -34,29 +34,27 @@ export class DescriptorChain {
   #offsets = new Float64Array(INITIAL_SEGMENTS);
   #lengths = new Uint32Array(INITIAL_SEGMENTS);
 
-  /** Empties the chain for a new request. */
-  reset(head: number): void {
-    this.head = head;
-    this.count = 0;
-    this.readableCount = 0;
-    this.readableBytes = 0;
-    this.writableBytes = 0;
+  /** Stores buffer `index`; the walker calls it for each in turn, then `set`. It has checked the bounds. */
+  put(index: number, region: MappedRegion, offset: number, lengthBytes: number): void {
+    if (index >= this.#offsets.length) this.#grow();
+    this.#regions[index] = region;
+    this.#offsets[index] = offset;
+    this.#lengths[index] = lengthBytes;
   }
 
-  /** Appends a buffer at `offset` of `region`. The caller has checked its bounds and order. */
-  append(region: MappedRegion, offset: number, lengthBytes: number, writable: boolean): void {
-    const at = this.count;
-    if (at === this.#offsets.length) this.#grow();
-    this.#regions[at] = region;
-    this.#offsets[at] = offset;
-    this.#lengths[at] = lengthBytes;
-    this.count = at + 1;
-    if (writable) {
-      this.writableBytes += lengthBytes;
-    } else {
-      this.readableBytes += lengthBytes;
-      this.readableCount = at + 1;
-    }
+  /** Completes the chain: how many buffers there are, and what they hold. */
+  set(
+    head: number,
+    count: number,
+    readableCount: number,
+    readableBytes: number,
+    writableBytes: number,
+  ): void {
+    this.head = head;
+    this.count = count;
+    this.readableCount = readableCount;
+    this.readableBytes = readableBytes;
+    this.writableBytes = writableBytes;
   }
 
   /** Guest address of buffer `index`. */

@@ -55,6 +55,8 @@ export class SplitQueue {
   readonly #tableBase: number;
   readonly #mask: number;
   readonly #limit: number;
+  /** Where the last buffer was found. */
+  #region: MappedRegion;
   #next: number;
   /** The driver's index as last seen. */
   #seen: number;
@@ -78,6 +80,7 @@ export class SplitQueue {
     this.#elements = new Uint32Array(device.buffer, usedAt, 1 + 2 * size);
     this.#table = table.view;
     this.#tableBase = layout.descriptors - table.gpa;
+    this.#region = table;
     this.#mask = size - 1;
     this.#limit = Math.max(size, MIN_CHAIN_LIMIT);
     this.#next = this.#seen = layout.nextAvail & 0xffff;
@@ -205,72 +208,92 @@ export class SplitQueue {
     return false;
   }
 
-  /** Collects the buffers of the chain at `head`. Each descriptor field is read once: the guest may change it meanwhile. */
+  /**
+   * Collects the buffers of the chain at `head`. Each descriptor word is read once: the guest may change it meanwhile.
+   * Written out in one loop over local variables: this is the hottest code of the data path.
+   */
   #walk(head: number, chain: DescriptorChain): boolean {
     let table = this.#table;
     let base = this.#tableBase;
-    let limit = this.layout.size;
+    let limit = this.#mask + 1;
     let budget = limit;
-    let indirect = false;
+    let direct = true;
     let index = head;
-    chain.reset(head);
+    let region = this.#region;
+    let count = 0;
+    let readable = 0;
+    let readableBytes = 0;
+    let totalBytes = 0;
     for (;;) {
       if (index >= limit) return this.#broken(`descriptor ${index} of a table of ${limit}`);
       if (--budget < 0) return this.#broken("a chain is too long or loops");
       const at = base + index * DESCRIPTOR_SIZE;
-      const address = table.getUint32(at, true) + table.getUint32(at + 4, true) * 0x1_0000_0000;
+      const address = table.getUint32(at + 4, true) * 0x1_0000_0000 + table.getUint32(at, true);
       const length = table.getUint32(at + 8, true);
       const tail = table.getUint32(at + 12, true);
       if ((tail & VIRTQ_DESC_F_INDIRECT) !== 0) {
-        const region = this.memory.find(address, length);
-        const entries = length / DESCRIPTOR_SIZE;
-        const allowed = this.layout.indirect && !indirect && (tail & VIRTQ_DESC_F_NEXT) === 0;
-        if (!allowed || region === undefined || length === 0 || length % DESCRIPTOR_SIZE !== 0) {
+        const found = direct ? this.#indirectTable(address, length, tail) : undefined;
+        if (found === undefined) {
           return this.#broken(`an indirect table of ${length} bytes is not allowed here`);
         }
-        table = region.view;
-        base = address - region.gpa;
-        limit = entries;
-        budget = Math.min(entries, this.#limit);
-        indirect = true;
+        table = found.view;
+        base = address - found.gpa;
+        limit = length / DESCRIPTOR_SIZE;
+        budget = Math.min(limit, this.#limit);
+        direct = false;
         index = 0;
         continue;
       }
-      if (!this.#append(chain, address, length, (tail & VIRTQ_DESC_F_WRITE) !== 0)) return false;
-      if ((tail & VIRTQ_DESC_F_NEXT) === 0) return true;
+      if (length !== 0) { // empty buffers are left out
+        if (address < region.gpa || address + length > region.end) {
+          region = this.memory.find(address, length) ?? region;
+          this.#region = region;
+        }
+        let pieces = 1;
+        if (address >= region.gpa && address + length <= region.end) {
+          chain.put(count, region, address - region.gpa, length);
+        } else {
+          pieces = this.#putAcross(chain, count, address, length);
+          if (pieces === 0) {
+            return this.#broken(`a buffer of ${length} bytes at 0x${address.toString(16)} lies outside RAM`);
+          }
+        }
+        if ((tail & VIRTQ_DESC_F_WRITE) === 0) {
+          if (readable !== count) return this.#broken("a readable buffer follows a writable one");
+          readable += pieces;
+          readableBytes += length;
+        }
+        count += pieces;
+        totalBytes += length;
+      }
+      if ((tail & VIRTQ_DESC_F_NEXT) === 0) break;
       index = tail >>> 16;
     }
+    if (totalBytes > MAX_TOTAL_BYTES) return this.#broken("a chain describes more than 4 GiB");
+    chain.set(head, count, readable, readableBytes, totalBytes - readableBytes);
+    return true;
   }
 
-  #append(chain: DescriptorChain, address: number, length: number, writable: boolean): boolean {
-    if (length === 0) return true;
-    if (!writable && chain.readableCount !== chain.count) {
-      return this.#broken("a readable buffer follows a writable one");
-    }
-    if (chain.readableBytes + chain.writableBytes + length > MAX_TOTAL_BYTES) {
-      return this.#broken("a chain describes more than 4 GiB");
-    }
-    const region = this.memory.find(address, length);
-    if (region !== undefined) {
-      chain.append(region, address - region.gpa, length, writable);
-      return true;
-    }
-    return this.#appendAcross(chain, address, length, writable);
-  }
-
-  /** A buffer over the seam of adjacent regions becomes several. */
-  #appendAcross(chain: DescriptorChain, address: number, length: number, writable: boolean): boolean {
+  /** Puts a buffer over the seam of adjacent regions into the chain; returns the pieces, 0 if some of it is not RAM. */
+  #putAcross(chain: DescriptorChain, index: number, address: number, length: number): number {
+    let pieces = 0;
     for (let at = address, left = length; left > 0;) {
       const region = this.memory.find(at, 1);
-      if (region === undefined) {
-        return this.#broken(`a buffer of ${length} bytes at 0x${address.toString(16)} lies outside RAM`);
-      }
+      if (region === undefined) return 0;
       const take = Math.min(left, region.end - at);
-      chain.append(region, at - region.gpa, take, writable);
+      chain.put(index + pieces, region, at - region.gpa, take);
+      pieces++;
       at += take;
       left -= take;
     }
-    return true;
+    return pieces;
+  }
+
+  /** The region of an indirect table, if it may be one. */
+  #indirectTable(address: number, lengthBytes: number, flags: number): MappedRegion | undefined {
+    const wellFormed = (flags & VIRTQ_DESC_F_NEXT) === 0 && lengthBytes !== 0 &&
+      lengthBytes % DESCRIPTOR_SIZE === 0;
+    return this.layout.indirect && wellFormed ? this.memory.find(address, lengthBytes) : undefined;
   }
 }
 
