@@ -18,3 +18,13 @@ export function parseMac(text: string): Uint8Array | undefined {
 export function formatMac(mac: Uint8Array): string {
   return Array.from(mac.subarray(0, MAC_BYTES), (byte) => byte.toString(16).padStart(2, "0")).join(":");
 }
+
+/** First byte of generated addresses: locally administered, unicast. */
+const GENERATED_PREFIX = 0x2e;
+
+/** A random address for a device that was given none. */
+export function randomMac(): Uint8Array {
+  const mac = crypto.getRandomValues(new Uint8Array(MAC_BYTES));
+  mac[0] = GENERATED_PREFIX;
+  return mac;
+}

@@ -7,12 +7,14 @@ import { monotonicNs } from "@ffi/libc/clock.ts";
 import { attachDisk } from "@vmm/backends/disk/attach.ts";
 import type { DiskDescription } from "@vmm/backends/disk/description.ts";
 import { attachTaps } from "@vmm/backends/net/tap_port.ts";
+import { attachRngSource, type RngSource } from "@vmm/backends/rng_source.ts";
 import { RateLimiter } from "@vmm/base/rate_limiter.ts";
 import type { ChardevDescriptor } from "@vmm/backends/chardev/open_chardev.ts";
 import type { OpenCharDevice } from "@vmm/backends/chardev/open_char_device.ts";
 import { type BlockBackend, createBlockHandler } from "@vmm/devices/virtio/block/handler.ts";
 import { createConsoleHandler } from "@vmm/devices/virtio/console/handler.ts";
 import { createNetHandler, type NetBackend } from "@vmm/devices/virtio/net/handler.ts";
+import { createRngHandler } from "@vmm/devices/virtio/rng/handler.ts";
 import type { HandlerFactory, IoEnvironment, VirtioDeviceDescriptor } from "@vmm/virtio/device.ts";
 
 /** What a Worker lends to devices as they are attached. */
@@ -50,6 +52,10 @@ const ATTACH: Record<string, Attach> = {
   console(descriptor, services) {
     const device = services.charDevice(descriptor.backend as ChardevDescriptor);
     return { start: (activation) => createConsoleHandler(activation, { device }), detach: () => {} };
+  },
+  rng(descriptor) {
+    const source = attachRngSource(descriptor.backend as RngSource);
+    return { start: (activation) => createRngHandler(activation, source), detach: () => {} };
   },
   net(descriptor) {
     const backend = descriptor.backend as NetBackend;

@@ -41,6 +41,8 @@ export interface IoStart {
   readonly serial?: ChardevDescriptor;
   /** Back-ends that only print (debug console, firmware): their rings are drained here. */
   readonly outputs: readonly ChardevDescriptor[];
+  /** Devices present at boot. */
+  readonly devices: readonly VirtioDeviceDescriptor[];
 }
 
 interface Device {
@@ -51,6 +53,7 @@ interface Device {
 
 let memory: GuestMemory;
 let vm: VmFd;
+let serial: { device: OpenCharDevice; input: SerialInput } | undefined;
 const devices = new Map<string, Device>();
 const charDevices = new Map<SharedArrayBuffer, OpenCharDevice>();
 
@@ -86,8 +89,10 @@ function start(request: IoStart): void {
   if (request.serial !== undefined) {
     const lines = new IoapicLines(IoapicBlock.attach(request.platform.ioapic), vm);
     const input = new SerialInput(SerialBlock.attach(request.platform.serial), lines, COM1_IRQ);
-    charDevice(request.serial).setInput(input);
+    serial = { device: charDevice(request.serial), input };
+    serial.device.setInput(input);
   }
+  request.devices.forEach(addDevice);
 }
 
 /** Somebody left something in a shared block. */
@@ -113,6 +118,17 @@ function removeDevice(id: string): void {
   devices.delete(id);
 }
 
+/** Nothing changes shared blocks or guest memory until `resume`. */
+function pause(): void {
+  serial?.device.setInput(undefined);
+  for (const device of devices.values()) device.runner.pause();
+}
+
+function resume(): void {
+  for (const device of devices.values()) device.runner.resume();
+  serial?.device.setInput(serial.input);
+}
+
 /** Stops everything before the VM goes away: nothing in this Worker touches guest memory afterwards. */
 function stop(): void {
   for (const id of [...devices.keys()]) removeDevice(id);
@@ -127,8 +143,8 @@ const service: WorkerService = new WorkerService(
     stop,
     addDevice,
     removeDevice,
-    pause: () => devices.forEach((device) => device.runner.pause()),
-    resume: () => devices.forEach((device) => device.runner.resume()),
+    pause,
+    resume,
     command: ({ id, command }: { id: string; command: { kind: string } }) =>
       devices.get(id)?.runner.command(command),
     addRegion: (region: RegionDescription) =>

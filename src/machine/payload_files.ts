@@ -7,8 +7,10 @@ import { close, fileStatus, O, open } from "@ffi/libc/fd.ts";
 import { pread } from "@ffi/libc/file_io.ts";
 import { OsError } from "@ffi/abi/errno.ts";
 import type { KernelFile, LoadSegment } from "@vmm/arch/x86_64/loader/kernel_file.ts";
-import { type LoadPlan, planPayload } from "@vmm/arch/x86_64/loader/payload.ts";
-import type { MemoryPlan } from "@vmm/arch/x86_64/layout.ts";
+import type { AcpiMachine } from "@vmm/arch/x86_64/acpi/machine.ts";
+import { planBootImage } from "@vmm/arch/x86_64/boot_image.ts";
+import type { LoadPlan } from "@vmm/arch/x86_64/loader/payload.ts";
+import type { SmbiosConfig } from "@vmm/arch/x86_64/smbios.ts";
 import type { GuestMemory } from "@vmm/memory/guest_memory.ts";
 
 /** A payload file that cannot be opened or read. */
@@ -63,21 +65,21 @@ class PayloadFile implements KernelFile {
 }
 
 /**
- * Loads a payload into guest memory and writes the boot structures; returns how to enter it.
+ * Fills guest memory for the first instruction: payload, boot structures, tables; returns how to enter.
  *
- * @throws PayloadError, ArchError (see `planPayload`)
+ * @throws PayloadError, ArchError (see `planBootImage`)
  */
-export function loadPayload(
+export function loadBootImage(
   paths: PayloadPaths,
-  plan: MemoryPlan,
+  machine: AcpiMachine,
+  smbios: SmbiosConfig | undefined,
   memory: GuestMemory,
-  rsdpGpa: number,
 ): LoadPlan {
   const kernel = new PayloadFile("kernel", paths.kernel);
   let initramfs: PayloadFile | undefined;
   try {
     if (paths.initramfs !== undefined) initramfs = new PayloadFile("initramfs", paths.initramfs);
-    const load = planPayload({ kernel, initramfs, cmdline: paths.cmdline, memory: plan, rsdpGpa });
+    const load = planBootImage({ kernel, initramfs, cmdline: paths.cmdline, machine, smbios });
     const files = { kernel, initramfs };
     for (const segment of load.segments) readSegment(segment, files[segment.source]!, memory);
     for (const blob of load.blobs) memory.write(blob.gpa, blob.bytes);

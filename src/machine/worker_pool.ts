@@ -33,6 +33,16 @@ export function takeWorker(role: WorkerRole): Promise<WorkerPort> {
   return idle.get(role)?.shift() ?? start(role);
 }
 
+/** Gives back Workers that were taken and never started; more than are kept are ended. */
+export function returnWorkers(role: WorkerRole, workers: readonly Promise<WorkerPort>[]): void {
+  const waiting = idle.get(role) ?? [];
+  for (const worker of workers) {
+    if (waiting.length < MAX_IDLE) waiting.push(worker);
+    else void worker.then(endWorker, () => {});
+  }
+  idle.set(role, waiting);
+}
+
 /** Ends a Worker that left its loop. */
 export function endWorker(port: WorkerPort): void {
   port.worker.terminate();

@@ -1,0 +1,35 @@
+/**
+ * The device tree of `vm.info`.
+ *
+ * L5, main isolate; plain JSON values. Source: schemas page "device_tree".
+ */
+import { VIRTIO_BAR_SIZE } from "@vmm/virtio/pci/layout.ts";
+import type { VmDevices } from "./vm_devices.ts";
+
+interface DeviceNode {
+  readonly id: string;
+  readonly resources: readonly unknown[];
+  readonly parent?: string;
+  readonly children: readonly string[];
+  readonly pci_bdf?: string;
+}
+
+/** Nodes by id. A virtio device has two: itself, and the PCI function around it. */
+export function deviceTree(devices: VmDevices, hasSerial: boolean): Record<string, DeviceNode> {
+  const nodes: DeviceNode[] = [{ id: "__ioapic", resources: [], children: [] }];
+  if (hasSerial) nodes.push({ id: "__serial", resources: [], children: [] });
+  for (const placed of devices.placed.values()) {
+    const { id } = placed.device;
+    const parent = `_virtio-pci-${id}`;
+    const bar = {
+      index: 0,
+      base: BigInt(devices.pci.barOf(placed)),
+      size: VIRTIO_BAR_SIZE,
+      type_: placed.barKind === "memory32" ? "Mmio32" : "Mmio64",
+      prefetchable: false,
+    };
+    nodes.push({ id, resources: [], parent, children: [] });
+    nodes.push({ id: parent, resources: [{ PciBar: bar }], children: [id], pci_bdf: placed.bdf });
+  }
+  return Object.fromEntries(nodes.map((node) => [node.id, node]));
+}

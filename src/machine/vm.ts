@@ -1,0 +1,320 @@
+/**
+ * A live VM: memory, vCPUs, devices and the Workers that run them.
+ *
+ * L5, main isolate. Made by `VmBuilder` (`vm_factory.ts`) from a validated configuration; the control loop is its only
+ * caller. Pause order: vCPUs stop, handlers drain, indices are in the blocks; resume in reverse.
+ */
+import { signalEvent } from "@ffi/libc/io.ts";
+import { close } from "@ffi/libc/fd.ts";
+import type { DiskConfig } from "@schemas/api/disk.ts";
+import type { NetConfig } from "@schemas/api/net.ts";
+import type { VmConfig } from "@schemas/api/vm_config.ts";
+import { GED_IRQ } from "@vmm/arch/x86_64/layout.ts";
+import type { GuestEvent } from "@vmm/bus/ports.ts";
+import { GedNotification, notifyGed } from "@vmm/devices/legacy/ged.ts";
+import { IoapicLines } from "@vmm/devices/legacy/ioapic.ts";
+import { ContextError } from "@vmm/errors/context_error.ts";
+import { StateError } from "@vmm/errors/state_error.ts";
+import { UnsupportedError } from "@vmm/errors/unsupported_error.ts";
+import type { KvmVm } from "@vmm/hypervisor/kvm/vm.ts";
+import { setSlot } from "@vmm/pci/pci_block.ts";
+import { bumpGeneration } from "@vmm/bus/bus_block.ts";
+import type { Consoles } from "./consoles.ts";
+import { deviceTree } from "./device_tree.ts";
+import type { IoStart } from "./io_worker.ts";
+import { loadBootImage } from "./payload_files.ts";
+import { configuredMemory, releaseMemory, type VmMemory } from "./memory_setup.ts";
+import type { PlacedDevice } from "./pci_topology.ts";
+import type { Platform } from "./platform.ts";
+import { plugNet } from "./plug/net.ts";
+import type { PluggedDevice } from "./plug/plugged_device.ts";
+import type { VcpuSet } from "./vcpu_set.ts";
+import { ID_PREFIX, type VmDevices } from "./vm_devices.ts";
+import type { HotplugKind, PciDeviceAddress, VmInstance, VmState } from "./vm_port.ts";
+import { acpiMachine, smbiosConfig } from "./firmware_tables.ts";
+import { endWorker } from "./worker_pool.ts";
+import type { WorkerPort } from "./worker_port.ts";
+
+/** Parts of a VM, made by the factory. */
+export interface VmParts {
+  readonly vm: KvmVm;
+  readonly memory: VmMemory;
+  readonly platform: Platform;
+  readonly devices: VmDevices;
+  readonly vcpus: VcpuSet;
+  readonly consoles: Consoles;
+  readonly ioWorker: Promise<WorkerPort>;
+  readonly ioWakeFd: number;
+  readonly onEvent: (event: GuestEvent) => void;
+}
+
+/** A VM instance. */
+export class Vm implements VmInstance {
+  #state: VmState = "Created";
+  #io: WorkerPort | undefined;
+  readonly #lines: IoapicLines;
+  /** Devices whose removal was asked for, still on the bus until the guest ejects them. */
+  readonly #removing = new Set<string>();
+
+  constructor(private readonly parts: VmParts) {
+    this.#lines = new IoapicLines(parts.platform.blocks.ioapic, parts.vm);
+  }
+
+  get state(): VmState {
+    return this.#state;
+  }
+
+  get config(): VmConfig {
+    return this.parts.devices.config;
+  }
+
+  async boot(): Promise<void> {
+    this.#transition("Running");
+    const { devices, memory, platform, vcpus, vm, ioWakeFd, consoles } = this.parts;
+    devices.lockAll();
+    const payload = this.config.payload ?? {};
+    const kernel = payload.firmware ?? payload.kernel;
+    if (kernel === undefined) throw new ContextError(["No payload to boot"], undefined);
+    const machine = acpiMachine(this.config, memory.plan, platform.description);
+    const isFirmware = payload.firmware !== undefined;
+    const image = loadBootImage(
+      {
+        kernel,
+        initramfs: isFirmware ? undefined : payload.initramfs,
+        cmdline: isFirmware ? undefined : payload.cmdline,
+      },
+      machine,
+      smbiosConfig(this.config.platform),
+      memory.guest,
+    );
+    vcpus.create(image.entry);
+    await this.#startIo();
+    await vcpus.start({
+      vmFd: vm.fd,
+      ioWakeFd,
+      platform: platform.description,
+      functions: devices.pci.functions,
+      outputs: {
+        serial: consoles.serial,
+        debugConsole: consoles.debugConsole,
+        firmwareDebug: consoles.firmwareDebug,
+      },
+    });
+    this.#state = "Running";
+  }
+
+  async #startIo(): Promise<void> {
+    const { memory, platform, vm, ioWakeFd, consoles, devices, onEvent } = this.parts;
+    const io = this.#io = await this.parts.ioWorker;
+    io.setKick(() => signalEvent(ioWakeFd));
+    io.onEvent = (event) => onEvent(event as GuestEvent);
+    io.onDeath = (text) => onEvent({ kind: "fatal", text: `I/O Worker: ${text}` });
+    const request: IoStart = {
+      name: "io0",
+      vmFd: vm.fd,
+      wakeFd: ioWakeFd,
+      regions: memory.regions.map(({ gpa, sizeBytes, hostAddress }) => ({ gpa, sizeBytes, hostAddress })),
+      platform: platform.description.buffers,
+      serial: consoles.serial,
+      outputs: consoles.outputs(),
+      devices: [...devices.placed.values()].map((placed) => placed.descriptor),
+    };
+    await io.call("start", request);
+  }
+
+  async pause(): Promise<void> {
+    this.#transition("Paused");
+    await this.parts.vcpus.pause();
+    await this.#io!.call("pause");
+    this.#state = "Paused";
+  }
+
+  async resume(): Promise<void> {
+    this.#transition("Running", "Paused");
+    await this.#io!.call("resume");
+    await this.parts.vcpus.resume();
+    this.#state = "Running";
+  }
+
+  /** @throws StateError for a transition the original refuses too */
+  #transition(to: VmState, from?: VmState): void {
+    const allowed = from === undefined ? ALLOWED[this.#state].includes(to) : this.#state === from;
+    if (!allowed) throw StateError.invalidTransition(TRANSITION_WORDS[to] ?? [], this.#state, to);
+  }
+
+  async shutdown(): Promise<void> {
+    const { vcpus, devices, memory, vm, ioWakeFd, ioWorker } = this.parts;
+    this.#state = "Shutdown";
+    await vcpus.stop();
+    if (this.#io !== undefined) await this.#io.call("stop").catch(() => {});
+    await ioWorker.then(endWorker, () => {});
+    vcpus.close();
+    devices.releaseAll();
+    releaseMemory(memory);
+    vm.close();
+    close(ioWakeFd);
+  }
+
+  powerButton(): void {
+    this.#notifyGuest(GedNotification.powerButton);
+  }
+
+  #notifyGuest(bits: number): void {
+    notifyGed(this.parts.platform.blocks.ged, this.#lines, GED_IRQ, bits);
+  }
+
+  async nmi(): Promise<void> {
+    this.parts.vcpus.nmi();
+  }
+
+  counters(): Record<string, Record<string, bigint>> {
+    return this.parts.devices.counters();
+  }
+
+  deviceTree(): Record<string, unknown> {
+    const { devices, consoles } = this.parts;
+    return deviceTree(devices, consoles.serial !== undefined);
+  }
+
+  memoryActualSize(): bigint {
+    const { total, hotplugged } = configuredMemory(this.config.memory);
+    return total - hotplugged;
+  }
+
+  async addDevice(kind: HotplugKind, config: unknown, _fds: readonly number[]): Promise<PciDeviceAddress> {
+    const placed = this.parts.devices.plugLive(this.#plug(kind, config));
+    await this.#io!.call("addDevice", placed.descriptor);
+    await this.parts.vcpus.call("addFunction", placed.fn);
+    this.#show(placed);
+    return { id: placed.device.id, bdf: placed.bdf, config: placed.device.config };
+  }
+
+  #plug(kind: HotplugKind, config: unknown): PluggedDevice {
+    const { devices } = this.parts;
+    switch (kind) {
+      case "disk": {
+        const device = devices.plugDisk(config as DiskConfig, true);
+        try {
+          device.lock?.();
+        } catch (error) {
+          device.release();
+          throw error;
+        }
+        return device;
+      }
+      case "net": {
+        const net = config as NetConfig;
+        return plugNet(net, devices.idFor(ID_PREFIX.net, net.id));
+      }
+      default:
+        throw new UnsupportedError(`Hot-plugging a ${kind} device`, NOT_YET);
+    }
+  }
+
+  /** Makes a placed function answer, and tells the guest to look. */
+  #show(placed: PlacedDevice): void {
+    const { pci, bus } = this.parts.platform.blocks;
+    const { segment, slot } = placed.fn;
+    setSlot(pci, "present", segment, slot);
+    bumpGeneration(bus);
+    setSlot(pci, "added", segment, slot);
+    this.#notifyGuest(GedNotification.pci);
+  }
+
+  async removeDevice(id: string): Promise<void> {
+    const placed = this.parts.devices.placed.get(id);
+    if (placed === undefined) throw StateError.noDeviceToRemove(id);
+    if (!REMOVABLE.includes(placed.device.kind)) {
+      throw new ContextError(
+        [`Cannot remove device "${id}"`],
+        new Error(`Removal not allowed for this device kind`),
+      );
+    }
+    this.#removing.add(id);
+    setSlot(this.parts.platform.blocks.pci, "removing", placed.fn.segment, placed.fn.slot);
+    this.#notifyGuest(GedNotification.pci);
+  }
+
+  /** The guest ejected slots: their devices go. Called for the event of that name. */
+  async ejected(segment: number, slots: number): Promise<void> {
+    const { devices, vcpus, onEvent } = this.parts;
+    for (const placed of [...devices.placed.values()]) {
+      const { fn, device, bdf } = placed;
+      if (fn.segment !== segment || (slots >>> fn.slot & 1) === 0) continue;
+      await vcpus.call("removeFunction", { segment, slot: fn.slot });
+      await this.#io!.call("removeDevice", device.id);
+      devices.remove(placed);
+      this.#removing.delete(device.id);
+      onEvent({ kind: "device-removed", id: device.id, bdf });
+    }
+  }
+
+  async resize(_request: { vcpus?: number; ramBytes?: bigint; balloonBytes?: bigint }): Promise<void> {
+    throw new UnsupportedError("Resizing a running VM", NOT_YET);
+  }
+
+  async resizeZone(): Promise<void> {
+    throw new UnsupportedError("Resizing a memory zone of a running VM", NOT_YET);
+  }
+
+  async resizeDisk(id: string, sizeBytes: bigint): Promise<void> {
+    const placed = this.parts.devices.placed.get(id);
+    if (placed === undefined || placed.device.kind !== "block") throw unknownDisk(id);
+    const reply = await this.#io!.call<{ result: number }>("command", {
+      id,
+      command: { kind: "resize", sizeBytes: Number(sizeBytes) },
+    });
+    if (reply === undefined) {
+      throw new UnsupportedError(`Resizing disk "${id}"`, "the guest has not started it");
+    }
+    if (reply.result < 0) {
+      throw new ContextError([`Cannot resize disk "${id}"`], new Error(`errno ${-reply.result}`));
+    }
+  }
+
+  async snapshot(): Promise<void> {
+    throw new UnsupportedError("A snapshot", NOT_YET);
+  }
+
+  async coredump(): Promise<void> {
+    throw new UnsupportedError("A core dump", NOT_YET);
+  }
+
+  metrics(): Record<string, number> {
+    const all: Record<string, number> = {};
+    for (const [reason, count] of this.parts.vcpus.exits()) all[`exits_reason_${reason}`] = count;
+    const { unassignedPio, unassignedMmio } = this.parts.platform.blocks.bus;
+    return { ...all, unassigned_pio: unassignedPio, unassigned_mmio: unassignedMmio };
+  }
+
+  /** The terminal's size changed. */
+  async windowChanged(): Promise<void> {
+    for (const { device } of this.parts.devices.placed.values()) {
+      if (device.kind === "console") await this.#io?.call("windowChanged", device.id);
+    }
+  }
+}
+
+const NOT_YET = "this version cannot do it yet";
+
+/** Words the original puts above a refused transition. */
+const TRANSITION_WORDS: Partial<Record<VmState, readonly string[]>> = {
+  Paused: ["Cannot pause VM", "Failed to pause migratable component"],
+  Running: ["Cannot resume VM", "Failed to resume migratable component"],
+};
+
+function unknownDisk(id: string): StateError {
+  return new StateError("DEVICE_UNKNOWN", 404, [`No disk with id "${id}"`]);
+}
+
+/** Kinds of devices that can be taken out of a running VM. */
+const REMOVABLE: readonly string[] = ["block", "net", "pmem", "fs", "vsock"];
+
+/** States that can be entered from each state. */
+const ALLOWED: Record<VmState, readonly VmState[]> = {
+  Created: ["Running", "Paused", "BreakPoint", "Shutdown"],
+  Running: ["Paused", "BreakPoint", "Shutdown"],
+  Shutdown: ["Running"],
+  Paused: ["Running", "Shutdown"],
+  BreakPoint: ["Created", "Running"],
+};

@@ -1,0 +1,140 @@
+/**
+ * The devices of a VM: from the configuration, in the original's slot order, to the buses and the I/O Worker.
+ *
+ * L5, main isolate. Source: machine model §5 "Slot order at boot".
+ */
+import type { DiskConfig } from "@schemas/api/disk.ts";
+import type { VmConfig } from "@schemas/api/vm_config.ts";
+import { ContextError } from "@vmm/errors/context_error.ts";
+import type { Consoles } from "./consoles.ts";
+import type { PciTopology, PlacedDevice } from "./pci_topology.ts";
+import { plugConsole } from "./plug/console.ts";
+import { plugDisk } from "./plug/disk.ts";
+import { limiterOf } from "./plug/limiter.ts";
+import { plugNet } from "./plug/net.ts";
+import type { PciCommon, PluggedDevice } from "./plug/plugged_device.ts";
+import { plugRng } from "./plug/rng.ts";
+
+/** Prefixes of generated ids; all kinds share one counter. */
+export const ID_PREFIX = { disk: "_disk", net: "_net" } as const;
+
+const PVPANIC_ID = "__pvpanic";
+
+/** Devices of one VM instance. */
+export class VmDevices {
+  readonly placed = new Map<string, PlacedDevice>();
+  readonly #groups = new Map<string, SharedArrayBuffer>();
+  #nextId = 0;
+  /** The configuration with what opening the devices filled in. */
+  config: VmConfig;
+
+  constructor(config: VmConfig, readonly pci: PciTopology, private readonly warn: (text: string) => void) {
+    this.config = config;
+    for (const group of config.rate_limit_groups ?? []) {
+      const state = limiterOf(group.rate_limiter_config);
+      if (state !== undefined) this.#groups.set(group.id, state);
+    }
+  }
+
+  /** A fresh id, or the configured one. */
+  idFor(prefix: string, configured: string | undefined): string {
+    return configured ?? `${prefix}${this.#nextId++}`;
+  }
+
+  /** Opens and places every configured device. What was opened stays to be released. @throws VmmError */
+  createAll(consoles: Consoles): void {
+    const { config } = this;
+    const taken = this.#reserveSlots(config);
+    if (consoles.console !== undefined) {
+      this.#place(plugConsole(config.console, consoles.console), taken);
+    }
+    const disks = config.disks?.map((disk) =>
+      this.#place(this.plugDisk(disk, false), taken).config as DiskConfig
+    );
+    const net = config.net?.map((one) =>
+      this.#place(plugNet(one, this.idFor(ID_PREFIX.net, one.id)), taken).config as typeof one
+    );
+    this.#place(plugRng(config.rng), taken);
+    if (config.pvpanic) this.pci.addPvPanic(PVPANIC_ID);
+    this.config = { ...config, disks, net };
+  }
+
+  /** Slots that configurations name are kept from devices that take the lowest free one. */
+  #reserveSlots(config: VmConfig): Map<string, number> {
+    const key = (common: PciCommon) => `${common.pci_segment}:${common.pci_device_id}`;
+    const taken = new Map<string, number>();
+    const all: PciCommon[] = [config.console, ...(config.disks ?? []), ...(config.net ?? []), config.rng];
+    for (const common of all) {
+      if (common.pci_device_id === undefined) continue;
+      try {
+        taken.set(key(common), this.pci.takeSlot(common.pci_segment, common.pci_device_id));
+      } catch (cause) {
+        throw new ContextError(["Error from device manager"], cause);
+      }
+    }
+    return taken;
+  }
+
+  /** Opens a disk's image. @throws ContextError with the original's words */
+  plugDisk(config: DiskConfig, hotplugged: boolean): PluggedDevice {
+    try {
+      return plugDisk(config, this.idFor(ID_PREFIX.disk, config.id), hotplugged, this.#groups);
+    } catch (cause) {
+      throw new ContextError(["Error from device manager"], cause);
+    }
+  }
+
+  #place(device: PluggedDevice, taken: ReadonlyMap<string, number>): PluggedDevice {
+    const { segment, slot } = device.placement;
+    const reserved = slot === undefined ? undefined : taken.get(`${segment}:${slot}`);
+    try {
+      const actual = reserved ?? this.pci.takeSlot(segment, undefined);
+      this.placed.set(device.id, this.pci.place(device, actual, true));
+    } catch (cause) {
+      device.release();
+      throw cause;
+    }
+    device.warnings.forEach(this.warn);
+    return device;
+  }
+
+  /** Locks disk images against other VMs. @throws VmmError */
+  lockAll(): void {
+    for (const { device } of this.placed.values()) device.lock?.();
+  }
+
+  /** Puts a device on the bus of a running VM, not yet visible. @throws VmmError; the device is released then */
+  plugLive(device: PluggedDevice): PlacedDevice {
+    const { segment, slot } = device.placement;
+    try {
+      const placed = this.pci.place(device, this.pci.takeSlot(segment, slot), false);
+      this.placed.set(device.id, placed);
+      device.warnings.forEach(this.warn);
+      return placed;
+    } catch (cause) {
+      device.release();
+      throw new ContextError(["Error from device manager"], cause);
+    }
+  }
+
+  /** Forgets an ejected device and closes its back-end. */
+  remove(placed: PlacedDevice): void {
+    this.placed.delete(placed.device.id);
+    this.pci.remove(placed);
+    placed.device.release();
+  }
+
+  /** `vm.counters`. */
+  counters(): Record<string, Record<string, bigint>> {
+    const all: Record<string, Record<string, bigint>> = {};
+    for (const { device } of this.placed.values()) {
+      if (device.counters !== undefined) all[device.id] = device.counters();
+    }
+    return all;
+  }
+
+  /** Closes every back-end; Workers have let go of them. */
+  releaseAll(): void {
+    for (const placed of [...this.placed.values()]) this.remove(placed);
+  }
+}

@@ -1,0 +1,179 @@
+/**
+ * Makes VMs from configurations.
+ *
+ * L5, main isolate.
+ */
+import { monotonicNs, realtimeUs } from "@ffi/libc/clock.ts";
+import { close, eventfd } from "@ffi/libc/fd.ts";
+import type { VmConfig } from "@schemas/api/vm_config.ts";
+import {
+  guestPhysBits,
+  KVM_IDENTITY_MAP_START,
+  KVM_TSS_START,
+  planControllers,
+  planSegments,
+  RAM_64BIT_START,
+} from "@vmm/arch/x86_64/layout.ts";
+import type { GuestEvent } from "@vmm/bus/ports.ts";
+import { ContextError } from "@vmm/errors/context_error.ts";
+import { KvmVm } from "@vmm/hypervisor/kvm/vm.ts";
+import { Consoles } from "./consoles.ts";
+import { segmentWeights, topologyOf } from "./firmware_tables.ts";
+import { kvmHost } from "./kvm_host.ts";
+import { releaseMemory, setUpMemory, type VmMemory } from "./memory_setup.ts";
+import { PciTopology } from "./pci_topology.ts";
+import { createPlatform } from "./platform.ts";
+import { VcpuSet } from "./vcpu_set.ts";
+import { Vm } from "./vm.ts";
+import { VmDevices } from "./vm_devices.ts";
+import type { VmFactory, VmInstance } from "./vm_port.ts";
+import { returnWorkers, takeWorker } from "./worker_pool.ts";
+
+/** The factory of real VMs. One per process; it holds the console back-ends of the stored configuration. */
+export class KvmVmFactory implements VmFactory {
+  #consoles: Consoles | undefined;
+  #current: Vm | undefined;
+
+  async prepareConsoles(config: VmConfig): Promise<VmConfig> {
+    await this.releaseConsoles();
+    this.#consoles = new Consoles(config);
+    return this.#consoles.complete(config);
+  }
+
+  async releaseConsoles(): Promise<void> {
+    this.#consoles?.close();
+    this.#consoles = undefined;
+  }
+
+  /** The terminal's size changed (SIGWINCH). */
+  async windowChanged(): Promise<void> {
+    await this.#current?.windowChanged();
+  }
+
+  async create(config: VmConfig, onEvent: (event: GuestEvent) => void): Promise<VmInstance> {
+    const ready = unsupportedDevices(config);
+    if (ready !== undefined) throw ready;
+    // Workers start loading while memory and devices are set up.
+    const ioWorker = takeWorker("io");
+    const vcpuWorkers = Array.from({ length: config.cpus.boot_vcpus }, () => takeWorker("vcpu"));
+    try {
+      return this.#current = build(
+        config,
+        this.#consoles ??= new Consoles(config),
+        ioWorker,
+        vcpuWorkers,
+        onEvent,
+      );
+    } catch (error) {
+      returnWorkers("io", [ioWorker]);
+      returnWorkers("vcpu", vcpuWorkers);
+      throw error;
+    }
+  }
+}
+
+function build(
+  config: VmConfig,
+  consoles: Consoles,
+  ioWorker: ReturnType<typeof takeWorker>,
+  vcpuWorkers: ReturnType<typeof takeWorker>[],
+  onEvent: (event: GuestEvent) => void,
+): Vm {
+  const host = kvmHost();
+  const physBits = guestPhysBits(host.physBits, config.cpus.max_phys_bits);
+  const vm = new KvmVm(host.system.createVm(), {
+    identityMapGpa: KVM_IDENTITY_MAP_START,
+    tssGpa: KVM_TSS_START,
+  });
+  let memory: VmMemory | undefined;
+  let devices: VmDevices | undefined;
+  let ioWakeFd = -1;
+  try {
+    memory = setUpMemory(config.memory, physBits, vm);
+    const { plan } = memory;
+    ioWakeFd = eventfd();
+    const lowRamBytes = plan.ramRegions.filter((r) => r.gpa < RAM_64BIT_START).reduce(
+      (sum, r) => sum + r.sizeBytes,
+      0,
+    );
+    const platform = createPlatform({
+      controllers: planControllers(plan),
+      segments: planSegments(plan, segmentWeights(config)),
+      lowRamBytes,
+      highRamBytes: plan.bootRamBytes - lowRamBytes,
+      bootVcpus: config.cpus.boot_vcpus,
+      maxVcpus: config.cpus.max_vcpus,
+      hasSerial: config.serial.mode !== "Off",
+      debugConsolePort: hasDebugConsole(config)
+        ? config.debug_console.iobase ?? DEBUG_CONSOLE_PORT
+        : undefined,
+      time: { monotonicNs, realtimeUs },
+    });
+    const warn = (text: string) => onEvent({ kind: "log", level: "warn", key: text, text });
+    devices = new VmDevices(config, new PciTopology(platform, vm), warn);
+    devices.createAll(consoles);
+    const instance: { vm?: Vm } = {};
+    const forward = (event: GuestEvent) => {
+      if (event.kind === "pci-eject") void instance.vm?.ejected(event.segment, event.slots);
+      onEvent(event);
+    };
+    const vcpus = new VcpuSet(host, vm, config.cpus, topologyOf(config.cpus), physBits, vcpuWorkers, forward);
+    instance.vm = new Vm({
+      vm,
+      memory,
+      platform,
+      devices,
+      vcpus,
+      consoles,
+      ioWorker,
+      ioWakeFd,
+      onEvent: forward,
+    });
+    return instance.vm;
+  } catch (error) {
+    devices?.releaseAll();
+    if (memory !== undefined) releaseMemory(memory);
+    close(ioWakeFd);
+    vm.close();
+    throw error;
+  }
+}
+
+const DEBUG_CONSOLE_PORT = 0xe9;
+
+function hasDebugConsole(config: VmConfig): boolean {
+  return config.debug_console.mode === "File" || config.debug_console.mode === "Tty";
+}
+
+/** Configured things this version has no machinery for: a clear error instead of a guest without them. */
+function unsupportedDevices(config: VmConfig): ContextError | undefined {
+  const configured: Record<string, unknown> = {
+    balloon: config.balloon,
+    fs: config.fs?.length,
+    generic_vhost_user: config.generic_vhost_user?.length,
+    pmem: config.pmem?.length,
+    devices: config.devices?.length,
+    user_devices: config.user_devices?.length,
+    vdpa: config.vdpa?.length,
+    vsock: config.vsock,
+    watchdog: config.watchdog,
+    rtc: config.rtc,
+    iommu: config.iommu,
+    tpm: config.tpm,
+    ivshmem: config.ivshmem,
+    gdb: config.gdb,
+    "vhost-user disks": config.disks?.some((disk) => disk.vhost_user),
+    "vhost-user net": config.net?.some((net) => net.vhost_user),
+    "virtio-mem": config.memory.hotplug_method === "VirtioMem" && config.memory.hotplug_size !== undefined,
+    landlock_enable: config.landlock_enable,
+  };
+  const missing = Object.entries(configured).filter(([, value]) =>
+    value !== undefined && value !== false && value !== 0
+  );
+  if (missing.length === 0) return undefined;
+  const names = missing.map(([name]) => name).join(", ");
+  return new ContextError(
+    ["Error from device manager"],
+    new Error(`Not supported by this version yet: ${names}`),
+  );
+}
