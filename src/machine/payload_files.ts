@@ -82,7 +82,11 @@ export function loadBootImage(
     const load = planBootImage({ kernel, initramfs, cmdline: paths.cmdline, machine, smbios });
     const files = { kernel, initramfs };
     for (const segment of load.segments) readSegment(segment, files[segment.source]!, memory);
-    for (const blob of load.blobs) memory.write(blob.gpa, blob.bytes);
+    for (const blob of load.blobs) {
+      if (!memory.write(blob.gpa, blob.bytes)) {
+        throw new Error(`No guest memory for the boot tables at 0x${blob.gpa.toString(16)}`);
+      }
+    }
     return load;
   } finally {
     kernel.close();

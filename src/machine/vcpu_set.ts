@@ -8,7 +8,7 @@ import type { CpusConfig } from "@schemas/api/cpus.ts";
 import type { BootEntry } from "@vmm/arch/x86_64/boot_cpu.ts";
 import { commonCpuid, cpuVendor } from "@vmm/arch/x86_64/cpuid.ts";
 import { vcpuCpuid } from "@vmm/arch/x86_64/cpuid_vcpu.ts";
-import { type CpuTopology, needsX2apicMode } from "@vmm/arch/x86_64/topology.ts";
+import { type CpuTopology, needsX2apicMode, x2apicId } from "@vmm/arch/x86_64/topology.ts";
 import type { GuestEvent } from "@vmm/bus/ports.ts";
 import type { CpuidEntry } from "@vmm/hypervisor/kvm/cpuid_entry.ts";
 import { KvmVcpu } from "@vmm/hypervisor/kvm/vcpu.ts";
@@ -69,7 +69,8 @@ export class VcpuSet {
   }
 
   #create(index: number): KvmVcpu {
-    const fd = this.vm.createVcpu(index);
+    // KVM identifies a vCPU by its APIC id.
+    const fd = this.vm.createVcpu(x2apicId(index, this.topology));
     let vcpu: KvmVcpu;
     try {
       vcpu = new KvmVcpu(index, fd, this.host.system.runPageBytes);

@@ -131,10 +131,18 @@ export class GuestMemory {
     region.view.setUint32(at + 4, Math.floor(value / 0x1_0000_0000) >>> 0, true);
   }
 
-  /** Copies `source` into guest memory; false, with nothing written, when the range is not RAM. */
+  /** Copies `source` into guest memory, across neighbouring regions; false when a part of the range is not RAM. */
   write(gpa: number, source: Uint8Array): boolean {
-    const target = this.bytes(gpa, source.byteLength);
-    target?.set(source);
-    return target !== undefined;
+    let done = 0;
+    while (done < source.byteLength) {
+      const region = this.find(gpa + done, 1);
+      if (region === undefined) return false;
+      const lengthBytes = Math.min(source.byteLength - done, region.end - gpa - done);
+      new Uint8Array(region.buffer, gpa + done - region.gpa, lengthBytes).set(
+        source.subarray(done, done + lengthBytes),
+      );
+      done += lengthBytes;
+    }
+    return true;
   }
 }
