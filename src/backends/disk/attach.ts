@@ -6,6 +6,7 @@
 import type { Disk } from "@vmm/virtio/ports/disk.ts";
 import type { DiskDescription } from "./description.ts";
 import { ImageFault } from "./disk_error.ts";
+import { FlatDisk } from "./flat.ts";
 import { RawDisk } from "./raw.ts";
 
 /** Attaches an image. One attached disk per image at a time. @throws OsError or ImageFault when the image is unusable */
@@ -13,6 +14,9 @@ export function attachDisk(description: DiskDescription): Disk {
   switch (description.format) {
     case "raw":
       return new RawDisk(description);
+    case "vhd":
+    case "vmdk":
+      return new FlatDisk(description);
     default:
       throw new ImageFault("Unsupported feature", `${description.format} images are not supported`);
   }

@@ -17,10 +17,12 @@ import {
   type DiskTopology,
   type FileDescription,
 } from "./description.ts";
-import { detectFormat } from "./detect.ts";
+import { detectFormat, readUpTo } from "./detect.ts";
 import { cannotOpen, DiskError, ImageFault } from "./disk_error.ts";
 import { ImageFile } from "./image_file.ts";
 import { ImageLock } from "./lock.ts";
+import { parseFixedFooter, VHD_FOOTER_BYTES } from "./vhd/footer.ts";
+import { openExtents } from "./vmdk/open.ts";
 
 /** The fields of a disk's configuration that decide how its image is opened. */
 export type DiskRequest = Pick<
@@ -122,22 +124,11 @@ function openImage(path: string, request: DiskRequest, opened: number[]): Opened
   }
   if (format === "raw" && !request.readonly && !request.sparse) preallocate(file, sizeBytes, warnings);
 
-  const description: DiskDescription = {
-    format,
-    file,
-    sizeBytes,
-    sparse: request.sparse,
-    ring: !request.disable_io_uring,
-  };
-  try {
-    attachDisk(description).close();
-  } catch (error) {
-    if (error instanceof ImageFault) throw cannotOpen(error.kind, path, undefined, error.message);
-    throw cannotOpen("I/O error", path, undefined, error);
-  }
-  if (sizeBytes % SECTOR_BYTES !== 0) {
+  const description = describeImage(format, file, sizeBytes, request, opened);
+  const virtualBytes = description.sizeBytes;
+  if (virtualBytes % SECTOR_BYTES !== 0) {
     warnings.push(
-      `Disk size ${sizeBytes} is not a multiple of sector size ${SECTOR_BYTES}; ` +
+      `Disk size ${virtualBytes} is not a multiple of sector size ${SECTOR_BYTES}; ` +
         "the remainder will not be visible to the guest.",
     );
   }
@@ -154,33 +145,92 @@ function openImage(path: string, request: DiskRequest, opened: number[]): Opened
     canZero,
     defaultSerial: defaultSerial(file.fd),
     warnings,
-    lock: new ImageLock(file, sizeBytes, request.lock_granularity),
+    lock: new ImageLock(file, virtualBytes, request.lock_granularity),
     resize: (size) => resizeDetached(description, size),
     close: () => opened.forEach(close),
   };
 }
 
+/** Opens what else an image consists of, and tries it. @throws DiskError */
+function describeImage(
+  format: DiskFormat,
+  file: FileDescription,
+  fileBytes: number,
+  request: DiskRequest,
+  opened: number[],
+): DiskDescription {
+  const base = {
+    format,
+    file,
+    sizeBytes: fileBytes,
+    sparse: request.sparse,
+    ring: !request.disable_io_uring,
+  };
+  try {
+    const description = complete(base, request, opened);
+    const disk = attachDisk(description);
+    const { sizeBytes } = disk;
+    disk.close();
+    return { ...description, sizeBytes };
+  } catch (error) {
+    if (error instanceof DiskError) throw error;
+    if (error instanceof ImageFault) {
+      throw cannotOpen(error.kind, file.path, undefined, error.cause ?? error.message);
+    }
+    throw cannotOpen("I/O error", file.path, undefined, error);
+  }
+}
+
+function complete(base: DiskDescription, request: DiskRequest, opened: number[]): DiskDescription {
+  const { file, sizeBytes } = base;
+  switch (base.format) {
+    case "raw":
+      return base;
+    case "vhd": {
+      const footer = readUpTo(new ImageFile(file), sizeBytes - VHD_FOOTER_BYTES, VHD_FOOTER_BYTES);
+      const parsed = parseFixedFooter(footer);
+      if (parsed === undefined) throw new ImageFault("Invalid format", "VHD footer is not valid");
+      return { ...base, extents: [{ file, lengthBytes: parsed.sizeBytes, fileOffset: 0 }] };
+    }
+    case "vmdk": {
+      const openExtent = (path: string, readonly: boolean, flags: number) => {
+        const extent = openFile(path, readonly, request.direct, flags);
+        opened.push(extent.fd);
+        return extent;
+      };
+      const text = readUpTo(new ImageFile(file), 0, sizeBytes);
+      return { ...base, extents: openExtents(text, file.path, request.readonly, openExtent) };
+    }
+    default:
+      throw new ImageFault("Unsupported feature", `${base.format} images are not supported`);
+  }
+}
+
 /** Opens one file of an image and learns what kind it is. @throws DiskError */
-export function openFile(path: string, readonly: boolean, direct: boolean): FileDescription {
+export function openFile(path: string, readonly: boolean, direct: boolean, extraFlags = 0): FileDescription {
   let fd: number;
   try {
-    fd = open(path, (readonly ? O.RDONLY : O.RDWR) | (direct ? O.DIRECT : 0));
+    refuseOddFiles(path);
+    fd = open(path, (readonly ? O.RDONLY : O.RDWR) | (direct ? O.DIRECT : 0) | extraFlags);
   } catch (error) {
     throw cannotOpen("I/O error", path, "open", error);
   }
   const type = fileStatus(fd).mode & S_IFMT;
-  if (type !== FileType.regular && type !== FileType.block) {
-    close(fd);
-    const kind = type === FileType.directory ? "a directory" : "neither";
-    throw cannotOpen(
-      "I/O error",
-      path,
-      "open",
-      `disk image must be a regular file or block device, is: ${kind}`,
-    );
-  }
   const alignment = direct ? directIoAlignment(fd) || SECTOR_BYTES : 1;
   return { fd, path, alignment, isBlockDevice: type === FileType.block, readonly };
+}
+
+/** Opening a FIFO would wait for somebody to write to it. @throws Error */
+function refuseOddFiles(path: string): void {
+  let status: Deno.FileInfo;
+  try {
+    status = Deno.statSync(path);
+  } catch {
+    return; // `open` says why
+  }
+  if (status.isFile || status.isBlockDevice) return;
+  const kind = status.isDirectory ? "a directory" : "neither";
+  throw new Error(`disk image must be a regular file or block device, is: ${kind}`);
 }
 
 function inspect(file: FileDescription): { sizeBytes: number; format: DiskFormat } {
