@@ -52,6 +52,7 @@ export const SYS = {
   io_uring_setup: 425n,
   io_uring_enter: 426n,
   userfaultfd: 323n,
+  epoll_pwait2: 441n,
 } as const;
 
 const lib = Deno.dlopen("libc.so.6", {
