@@ -74,8 +74,14 @@ export interface DescriptorTraits {
   readonly kind: "descriptor";
 }
 
+/** A list or map with a component name of its own in the OpenAPI document. */
+export interface NamedTraits {
+  readonly kind: "named";
+  readonly name: string;
+}
+
 /** What is known of a schema beside its zod type. */
-export type Traits = ScalarTraits | EnumTraits | StructTraits | DescriptorTraits;
+export type Traits = ScalarTraits | EnumTraits | StructTraits | DescriptorTraits | NamedTraits;
 
 const registry = z.registry<Traits>();
 
@@ -137,6 +143,12 @@ export function descriptor(): z.ZodNumber {
 export function choice<const V extends readonly [string, ...string[]]>(name: string, variants: V) {
   const schema = z.enum(variants);
   registry.add(schema, { kind: "enum", name } as never);
+  return schema;
+}
+
+/** `schema`, a list, map or union, under a component name of its own. */
+export function named<T extends z.ZodType>(name: string, schema: T): T {
+  registry.add(schema, { kind: "named", name } as never);
   return schema;
 }
 

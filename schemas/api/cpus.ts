@@ -40,8 +40,8 @@ export type CpuFeatures = z.infer<typeof CpuFeaturesSchema>;
 export const DEFAULT_MAX_PHYS_BITS = 46;
 
 export const CpusConfigSchema = struct("CpusConfig", {
-  boot_vcpus: u32().describe("vCPUs present at boot"),
-  max_vcpus: u32().describe("vCPUs the VM can grow to"),
+  boot_vcpus: u32().meta({ description: "vCPUs present at boot", minimum: 1 }),
+  max_vcpus: u32().meta({ description: "vCPUs the VM can grow to", minimum: 1 }),
   topology: CpuTopologySchema.optional(),
   kvm_hyperv: bool().describe("Hyper-V enlightenments").default(false),
   max_phys_bits: u8().describe("Upper limit of guest physical address bits").default(DEFAULT_MAX_PHYS_BITS),

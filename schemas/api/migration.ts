@@ -46,7 +46,7 @@ export type RestoredVfioConfig = z.infer<typeof RestoredVfioConfigSchema>;
 
 /** New host NUMA node of one memory zone. */
 export const VmMemoryZoneUpdateDataSchema = struct("VmMemoryZoneUpdateData", {
-  id: text(),
+  id: text().meta({ minLength: 1 }),
   host_numa_node: u32(),
 });
 export type VmMemoryZoneUpdateData = z.infer<typeof VmMemoryZoneUpdateDataSchema>;
@@ -65,7 +65,7 @@ export type RestoreConfig = z.infer<typeof RestoreConfigSchema>;
 
 export const ReceiveMigrationDataSchema = struct("ReceiveMigrationData", {
   receiver_url: text().describe("`unix:<path>` or `tcp:<host>:<port>`"),
-  tls_dir: path().optional(),
+  tls_dir: path().describe("Directory with certificates and keys, for `tcp:` URLs").optional(),
   memory_mode: MigrationModeSchema.default("Precopy"),
   vfio_fds: z.array(RestoredVfioConfigSchema).optional(),
   iommufd_fd: descriptor().optional(),
@@ -77,11 +77,11 @@ export const SendMigrationDataSchema = struct("SendMigrationData", {
   destination_url: text().describe("`unix:<path>` or `tcp:<host>:<port>`"),
   local: bool().describe("Both VMMs on one host: hand over the memory's descriptors").default(false),
   preserve_source: bool().describe("Keep the source VM after success").default(false),
-  downtime_ms: nonZeroU64().default(300n),
-  timeout_s: nonZeroU64().default(3600n),
+  downtime_ms: nonZeroU64().describe("Downtime aimed for, in milliseconds").default(300n),
+  timeout_s: nonZeroU64().describe("Longest duration of the whole migration, in seconds").default(3600n),
   timeout_strategy: TimeoutStrategySchema.default("Cancel"),
-  connections: nonZeroU32().default(1),
-  tls_dir: path().optional(),
+  connections: nonZeroU32().meta({ description: "Parallel TCP connections", maximum: 128 }).default(1),
+  tls_dir: path().describe("Directory with certificates and keys, for `tcp:` URLs").optional(),
   memory_mode: MigrationModeSchema.default("Precopy"),
 }, { wireName: "VmSendMigrationData" });
 export type SendMigrationData = z.infer<typeof SendMigrationDataSchema>;

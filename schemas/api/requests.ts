@@ -7,7 +7,7 @@ import type { z } from "zod";
 import { struct, text, u32, u64 } from "@schemas/primitives.ts";
 
 export const VmResizeSchema = struct("VmResize", {
-  desired_vcpus: u32().optional(),
+  desired_vcpus: u32().meta({ minimum: 1 }).optional(),
   desired_ram: u64().describe("Memory in bytes").optional(),
   desired_balloon: u64().describe("Balloon size in bytes").optional(),
 }, { wireName: "VmResizeData", requiredInSequence: ["desired_vcpus", "desired_ram", "desired_balloon"] });

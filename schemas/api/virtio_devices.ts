@@ -61,7 +61,7 @@ export type VdpaConfig = z.infer<typeof VdpaConfigSchema>;
 
 export const VsockConfigSchema = struct("VsockConfig", {
   ...pciCommonShape,
-  cid: u32().describe("Guest context id, at least 3"),
+  cid: u32().meta({ description: "Guest context id", minimum: 3 }),
   socket: path().describe("UNIX socket the connections are proxied through"),
 }, pciDevice);
 export type VsockConfig = z.infer<typeof VsockConfigSchema>;

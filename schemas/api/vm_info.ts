@@ -4,7 +4,18 @@
  * L0. Source: spec/schemas.md "Request / response objects"; field order as the original writes it.
  */
 import { z } from "zod";
-import { bool, choice, i64Index, struct, text, u32, u64, u64Index, usize } from "@schemas/primitives.ts";
+import {
+  bool,
+  choice,
+  i64Index,
+  named,
+  struct,
+  text,
+  u32,
+  u64,
+  u64Index,
+  usize,
+} from "@schemas/primitives.ts";
 import { VmConfigSchema } from "./vm_config.ts";
 
 export const VmStateSchema = choice("VmState", ["Created", "Running", "Shutdown", "Paused", "BreakPoint"]);
@@ -15,27 +26,30 @@ export const PciBarTypeSchema = choice("PciBarType", ["Io", "Mmio32", "Mmio64"])
 export type PciBarType = z.infer<typeof PciBarTypeSchema>;
 
 /** One resource of a device: an object with one key, the kind. */
-export const ResourceSchema = z.union([
-  struct("PioAddressRangeResource", {
-    PioAddressRange: struct("PioAddressRange", { base: u64Index(), size: u64Index() }),
-  }),
-  struct("MmioAddressRangeResource", {
-    MmioAddressRange: struct("MmioAddressRange", { base: u64(), size: u64() }),
-  }),
-  struct("PciBarResource", {
-    PciBar: struct("PciBar", {
-      index: usize(),
-      base: u64(),
-      size: u64(),
-      type_: PciBarTypeSchema,
-      prefetchable: bool(),
+export const ResourceSchema = named(
+  "Resource",
+  z.union([
+    struct("PioAddressRangeResource", {
+      PioAddressRange: struct("PioAddressRange", { base: u64Index(), size: u64Index() }),
     }),
-  }),
-  struct("LegacyIrqResource", { LegacyIrq: u32() }),
-  struct("MsiIrqResource", { MsiIrq: struct("MsiIrq", { ty: text(), base: u32(), size: u32() }) }),
-  struct("MacAddressResource", { MacAddress: text() }),
-  struct("KvmMemSlotResource", { KvmMemSlot: u32() }),
-]);
+    struct("MmioAddressRangeResource", {
+      MmioAddressRange: struct("MmioAddressRange", { base: u64(), size: u64() }),
+    }),
+    struct("PciBarResource", {
+      PciBar: struct("PciBar", {
+        index: usize(),
+        base: u64(),
+        size: u64(),
+        type_: PciBarTypeSchema,
+        prefetchable: bool(),
+      }),
+    }),
+    struct("LegacyIrqResource", { LegacyIrq: u32() }),
+    struct("MsiIrqResource", { MsiIrq: struct("MsiIrq", { ty: text(), base: u32(), size: u32() }) }),
+    struct("MacAddressResource", { MacAddress: text() }),
+    struct("KvmMemSlotResource", { KvmMemSlot: u32() }),
+  ]),
+);
 export type Resource = z.infer<typeof ResourceSchema>;
 
 /** One node of the device tree. */
@@ -57,7 +71,7 @@ export const VmInfoSchema = struct("VmInfo", {
 export type VmInfo = z.infer<typeof VmInfoSchema>;
 
 /** Counters by device id, then by counter name. */
-export const VmCountersSchema = z.record(z.string(), z.record(z.string(), u64()));
+export const VmCountersSchema = named("VmCounters", z.record(z.string(), z.record(z.string(), u64())));
 export type VmCounters = z.infer<typeof VmCountersSchema>;
 
 export const PciDeviceInfoSchema = struct("PciDeviceInfo", {

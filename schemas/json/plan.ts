@@ -70,6 +70,7 @@ function makePlan(schema: z.core.$ZodType): Plan {
       return { kind: "enum", variants: Object.values((def as z.core.$ZodEnumDef).entries).map(String) };
     case "struct":
       return structPlan((def as z.core.$ZodObjectDef).shape, traits);
+    case "named":
     case undefined:
       break;
   }

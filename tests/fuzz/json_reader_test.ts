@@ -36,13 +36,8 @@ Deno.test("valid bodies are read, and what is written reads the same", () => {
     const text = writeJson(VmConfigSchema, read.value);
     const again = readJson(VmConfigSchema, text);
     assert.ok(again.ok, text);
-    assert.equal(
-      writeJson(VmConfigSchema, again.value),
-      text.replace(/"(iommufd_)?fd":-?\d+/g, '"$1fd":-1').replace(
-        /"fds":\[[^\]]*\]/g,
-        (fds) => fds.replace(/-?\d+/g, "-1"),
-      ),
-    );
+    assert.deepEqual(again.value, read.value);
+    assert.equal(writeJson(VmConfigSchema, again.value), text);
   });
 });
 
