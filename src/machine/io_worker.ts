@@ -139,6 +139,7 @@ function stop(): void {
 const service: WorkerService = new WorkerService(
   {
     attach: () => {},
+    warm: () => loop.warm(),
     start,
     stop,
     addDevice,

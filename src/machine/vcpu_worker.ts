@@ -7,6 +7,7 @@
 import { wrap } from "@ffi/libc/mmap.ts";
 import { armKick } from "@ffi/libc/signal.ts";
 import { setAffinity, setThreadName, threadId } from "@ffi/libc/thread.ts";
+import { COM1_PORT } from "@vmm/arch/x86_64/layout.ts";
 import type { GuestEvent } from "@vmm/bus/ports.ts";
 import { VmFd } from "@vmm/hypervisor/kvm/vm.ts";
 import type { FunctionDescription } from "./pci_functions.ts";
@@ -71,9 +72,36 @@ function start(request: VcpuStart): void {
   Atomics.store(control.words, VcpuControl.index.state, VcpuState.starting);
 }
 
+/** Bytes of a dry run's operand page. */
+const PAGE_BYTES = 4096;
+const UNUSED_PORT = 0x5000;
+const UNUSED_GPA = 0xd000_0000;
+
+/** Builds and uses a machine that no vCPU runs: loads and compiles what `start` and the first exits need. */
+function warm(platform: PlatformDescription): void {
+  const nothing = { put() {} };
+  const dry = new VcpuMachine({
+    platform,
+    functions: [],
+    vm: new VmFd(-1),
+    ioWakeFd: -1,
+    outputs: { serial: nothing, debugConsole: nothing, firmwareDebug: nothing },
+    events: { post() {} },
+    halt() {},
+  });
+  const page = new DataView(new ArrayBuffer(PAGE_BYTES));
+  for (const isWrite of [true, false]) {
+    dry.pio.access(page, 0, COM1_PORT, 1, 1, isWrite);
+    dry.pio.access(page, 0, UNUSED_PORT, 1, 1, isWrite);
+    dry.mmio.access(UNUSED_GPA, page, 0, 4, isWrite);
+    dry.mmio.access(platform.ecamGpas[0], page, 0, 4, isWrite);
+  }
+}
+
 const service: WorkerService = new WorkerService(
   {
     attach: () => {},
+    warm,
     start,
     addFunction: (fn: FunctionDescription) => machine!.addFunction(fn),
     removeFunction: ({ segment, slot }: { segment: number; slot: number }) =>

@@ -88,8 +88,8 @@ export class Vm implements VmInstance {
       memory.guest,
     );
     vcpus.create(image.entry);
-    await this.#startIo();
-    await vcpus.start({
+    // A guest may reach its drivers before the I/O Worker does: activations wait in the devices' blocks.
+    const started = vcpus.start({
       vmFd: vm.fd,
       ioWakeFd,
       platform: platform.description,
@@ -100,6 +100,7 @@ export class Vm implements VmInstance {
         firmwareDebug: consoles.firmwareDebug,
       },
     });
+    await Promise.all([this.#startIo(), started]);
     this.#state = "Running";
   }
 

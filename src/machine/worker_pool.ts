@@ -5,6 +5,7 @@
  * returned: an isolate runs one VM's vCPU or I/O loop once.
  */
 import { type WorkerRole, workerUrl } from "@vmm/base/worker_url.ts";
+import type { PlatformDescription } from "./platform.ts";
 import { WorkerPort } from "./worker_port.ts";
 
 /** Most idle Workers kept per role: each costs 6 MiB. */
@@ -26,6 +27,12 @@ export function prewarm(roles: readonly WorkerRole[] = ["io", "vcpu"]): void {
     if (waiting.length < MAX_IDLE) waiting.push(start(role));
     idle.set(role, waiting);
   }
+}
+
+/** Lets idle Workers run through what their start needs, over a platform nobody uses. */
+export async function warmWorkers(platform: PlatformDescription): Promise<void> {
+  const ports = await Promise.all([...idle.values()].flat());
+  await Promise.all(ports.map((port) => port.call("warm", platform)));
 }
 
 /** A Worker that has loaded its code and answered. */
