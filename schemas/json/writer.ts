@@ -27,7 +27,9 @@ function writerOf(plan: Plan): Write {
   return write;
 }
 
-const writeText: Write = (value) => JSON.stringify(value);
+// Escaping is rare and asking for it costs more than looking for what needs it.
+const NEEDS_ESCAPE = /["\\\p{Cc}\p{Cs}]/u;
+const writeText: Write = (value) => NEEDS_ESCAPE.test(value as string) ? JSON.stringify(value) : `"${value}"`;
 const writePlain: Write = (value) => `${value}`;
 
 function makeWriter(plan: Plan): Write {
@@ -43,22 +45,29 @@ function makeWriter(plan: Plan): Write {
       return writePlain;
     case "list": {
       const write = writerOf(plan.item);
-      return (value) => `[${(value as readonly unknown[]).map(write).join(",")}]`;
+      return (value) => {
+        let text = "";
+        for (const item of value as readonly unknown[]) text += (text === "" ? "" : ",") + write(item);
+        return `[${text}]`;
+      };
     }
     case "record": {
       const write = writerOf(plan.value);
-      return (value) =>
-        `{${
-          Object.entries(value as object).map(([key, item]) => `${JSON.stringify(key)}:${write(item)}`).join(
-            ",",
-          )
-        }}`;
+      return (value) => {
+        const record = value as Readonly<Record<string, unknown>>;
+        let text = "";
+        for (const key of Object.keys(record)) {
+          text += `${text === "" ? "" : ","}${writeText(key)}:${write(record[key])}`;
+        }
+        return `{${text}}`;
+      };
     }
     case "tagged": {
       const byTag = new Map(Array.from(plan.byTag, ([tag, inner]) => [tag, writerOf(inner)]));
       return (value) => {
-        const [tag, inner] = Object.entries(value as object)[0];
-        return `{"${tag}":${byTag.get(tag)!(inner)}}`;
+        const record = value as Readonly<Record<string, unknown>>;
+        const [tag] = Object.keys(record);
+        return `{"${tag}":${byTag.get(tag)!(record[tag])}}`;
       };
     }
     case "struct":

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { DiskConfigSchema } from "@schemas/api/disk.ts";
 import { RateLimiterConfigSchema } from "@schemas/api/rate_limiter.ts";
 import { VmCountersSchema, type VmInfo, VmInfoSchema, VmmPingResponseSchema } from "@schemas/api/vm_info.ts";
+import { RngConfigSchema } from "@schemas/api/virtio_devices.ts";
 import { VmConfigSchema } from "@schemas/api/vm_config.ts";
 import { writeJson } from "@schemas/json/writer.ts";
 
@@ -63,4 +64,11 @@ Deno.test("writeJson() writes a ping answer", () => {
     writeJson(VmmPingResponseSchema, ping),
     '{"build_version":"v54.0.0","version":"54.0.0","pid":7,"features":["kvm"]}',
   );
+});
+
+Deno.test("writeJson() escapes what JSON has to escape", () => {
+  const write = (src: string) => writeJson(RngConfigSchema, RngConfigSchema.parse({ src }));
+  for (const text of ['"', "\\", "\u0000", "\n", "\u001f", "\u007f", "\ud800", "é\u2028", "\u{1f600}", ""]) {
+    assert.equal(write(text), `{"pci_segment":0,"src":${JSON.stringify(text)}}`);
+  }
 });
