@@ -110,11 +110,14 @@ export class Aperture {
     return free;
   }
 
-  /** Moves a range; false, with nothing changed, when the new place is outside both windows or not free. */
+  /** Moves a range; false, with nothing changed, when the new place is outside the range's window or not free. */
   move(oldBase: number, newBase: number, sizeBytes: number): boolean {
     this.block.lock();
     const entry = this.#indexOf(oldBase);
-    const free = entry >= 0 && this.#free(newBase, sizeBytes, entry);
+    const { memory32, memory64 } = this.windows;
+    const window = oldBase >= memory64.start ? memory64 : memory32;
+    const inside = newBase >= window.start && newBase + sizeBytes <= window.end;
+    const free = entry >= 0 && inside && this.#free(newBase, sizeBytes, entry);
     if (free) put(this.block.ranges, entry * WORDS, newBase);
     this.block.unlock();
     return free;

@@ -5,6 +5,7 @@
  * bit and looks at the mask again; unmasking looks at the pending bits afterwards, so one of the two delivers it.
  * Source: PCI Local Bus 3.0 §6.8.2.
  */
+import { allOnes } from "@vmm/bus/io_device.ts";
 import type { MessageInterrupts } from "@vmm/bus/ports.ts";
 import { PCI_MSIX_ENABLE, PCI_MSIX_FUNCTION_MASK } from "./layout.ts";
 
@@ -25,6 +26,8 @@ export const MSIX_NO_VECTOR = 0xffff;
 
 const ENTRY_WORDS = 4;
 const CONTROL = 3;
+/** Vectors per 64-bit entry of the pending bit array. */
+const PENDING_UNIT = 64;
 const VECTOR_MASKED = 1;
 
 const EXTENDED_ID = 0xfe0;
@@ -68,9 +71,11 @@ export class MsixTable {
     if (!this.#masked(vector)) this.#flush(vector);
   }
 
-  /** Guest access to the table; `offset` from its start. Partial words work, though drivers use whole ones. */
+  /** Guest access to the table; `offset` from its start. Partial words work; past the end it reads as ones. */
   readTable(offset: number, size: 1 | 2 | 4): number {
-    return this.#within(offset, size) ? part(this.state.msixTable[offset >>> 2], offset, size) : 0;
+    return this.#within(offset, size)
+      ? part(this.state.msixTable[offset >>> 2], offset, size)
+      : allOnes(size);
   }
 
   writeTable(offset: number, size: 1 | 2 | 4, value: number): void {
@@ -79,14 +84,16 @@ export class MsixTable {
     const shift = 8 * (offset & 3);
     const mask = size === 4 ? 0xffff_ffff : ((1 << (8 * size)) - 1) << shift;
     const next = (this.state.msixTable[word] & ~mask) | ((value << shift) & mask);
-    Atomics.store(this.state.msixTable, word, (word & 3) === CONTROL ? next & VECTOR_MASKED : next >>> 0);
+    Atomics.store(this.state.msixTable, word, next >>> 0);
     if ((word & 3) === CONTROL) this.#flush(word >>> 2);
   }
 
   /** Guest read of the pending bits. */
   readPending(offset: number, size: 1 | 2 | 4): number {
     const word = offset >>> 2;
-    if (word >= this.state.msixPending.length || (offset & 3) + size > 4) return 0;
+    const words = 2 * Math.ceil(this.state.msixVectors / PENDING_UNIT);
+    if (word >= words || (offset & 3) + size > 4) return allOnes(size);
+    if (word >= this.state.msixPending.length) return 0;
     return part(Atomics.load(this.state.msixPending, word), offset, size);
   }
 

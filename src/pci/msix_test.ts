@@ -69,9 +69,10 @@ Deno.test("MsixTable accepts partial words and ignores what lies outside", () =>
   assert.equal(table.readTable(0, 4), 0xfee0_0010);
   assert.equal(table.readTable(3, 1), 0xfe);
   table.writeTable(12, 4, 0xffff_fffe);
-  assert.equal(state.msixTable[3], 0);
+  assert.equal(state.msixTable[3], 0xffff_fffe);
   table.writeTable(16, 4, 1);
-  assert.equal(table.readTable(16, 4), 0);
+  assert.equal(table.readTable(16, 4), 0xffff_ffff);
+  assert.deepEqual([table.readPending(4, 4), table.readPending(8, 4)], [0, 0xffff_ffff]);
 });
 
 Deno.test("kvmAddressHigh() moves the extended destination id", () => {

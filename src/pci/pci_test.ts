@@ -110,6 +110,8 @@ Deno.test("PciSegment answers through ECAM for function 0 of present slots only"
   segment.register(3, wideFunction(accept()));
   assert.equal(segment.read(0, 4), 0x0d57_8086);
   assert.equal(segment.read(0x1000, 4), 0xffff_ffff);
+  assert.equal(segment.read(1, 2), 0x5780);
+  assert.equal(segment.read(2, 4), 0xffff_ffff);
   assert.equal(segment.read(3 << 15, 2), 0xffff);
   setSlot(pci, "present", 0, 3);
   assert.equal(segment.read(3 << 15, 2), 0x1af4);
@@ -196,16 +198,17 @@ Deno.test("Aperture places like the original: from the top, aligned, into the hi
 Deno.test("Aperture moves only into free space of its windows", () => {
   const aperture = Aperture.create({
     memory32: { start: 0xc000_0000, end: 0xc001_0000 },
-    memory64: { start: 0x1_0000_0000, end: 0x1_0000_0000 },
+    memory64: { start: 0x1_0000_0000, end: 0x2_0000_0000 },
   });
   const a = aperture.allocate("memory32", 0x8000, 0x8000)!;
   const b = aperture.allocate("memory32", 0x4000, 0x4000)!;
   assert.equal(aperture.allocate("memory32", 0x8000, 0x8000), undefined);
   assert.equal(aperture.move(b, a, 0x4000), false);
   assert.equal(aperture.move(b, 0xfee0_0000, 0x4000), false);
+  assert.equal(aperture.move(b, 0x1_0000_0000, 0x4000), false);
   assert.equal(aperture.move(b, 0xc000_0000, 0x4000), true);
   assert.equal(Aperture.attach(aperture.block.buffer).reserve(b, 0x4000), true);
-  assert.equal(aperture.allocate("memory64", 16, 16), undefined);
+  assert.equal(aperture.allocate("memory64", 0x2_0000_0000, 16), undefined);
 });
 
 Deno.test("PciSlots hands out the lowest free slot and explains refusals", () => {

@@ -44,15 +44,19 @@ export class PciSegment implements IoDevice {
     }
   }
 
-  /** ECAM: bits 15–19 slot, 12–14 function, 0–11 register. */
+  /** ECAM: bits 15–19 slot, 12–14 function, 0–11 register. An access stays within one 32-bit register. */
   read(offset: number, size: 1 | 2 | 4): number {
-    const fn = (offset & 0x7000) === 0 ? this.at(offset >>> 15 & 31) : undefined;
+    const fn = this.#target(offset, size);
     return fn === undefined ? allOnes(size) : fn.readConfig(offset & 0xfff, size);
   }
 
   write(offset: number, size: 1 | 2 | 4, value: number): void {
-    const fn = (offset & 0x7000) === 0 ? this.at(offset >>> 15 & 31) : undefined;
-    fn?.writeConfig(offset & 0xfff, size, value);
+    this.#target(offset, size)?.writeConfig(offset & 0xfff, size, value);
+  }
+
+  #target(offset: number, size: number): PciFunction | undefined {
+    const crosses = (offset & 3) + size > 4;
+    return crosses || (offset & 0x7000) !== 0 ? undefined : this.at(offset >>> 15 & 31);
   }
 }
 

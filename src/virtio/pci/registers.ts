@@ -135,7 +135,8 @@ export class VirtioPciRegisters implements IoDevice {
   #writeCommon(offset: number, size: number, value: number): void {
     const { state } = this;
     state.lock();
-    if (Atomics.load(state.words, LIFECYCLE) !== Lifecycle.reset) {
+    // as long as no driver has said that it is there, the device stays as reset left it
+    if (state.status !== 0 && Atomics.load(state.words, LIFECYCLE) !== Lifecycle.reset) {
       if (size === 2) this.#writeWord(offset, value);
       else if (size === 4) this.#writeDoubleWord(offset, value);
     }

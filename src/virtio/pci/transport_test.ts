@@ -31,6 +31,13 @@ function device(config = new Uint8Array(0), onWake: (state: VirtioPciState) => v
   return { state, fn, bar: fn.bar(0)!, log };
 }
 
+/** A device whose driver has said hello. */
+function acknowledged(...options: Parameters<typeof device>) {
+  const made = device(...options);
+  made.bar.write(Common.status, 1, 1);
+  return made;
+}
+
 /** Negotiates and starts the way Linux does. */
 function start({ bar }: ReturnType<typeof device>): void {
   for (const status of [1, 3]) bar.write(Common.status, 1, status);
@@ -62,7 +69,7 @@ Deno.test("createVirtioPci() lists the config window when there is a config", ()
 });
 
 Deno.test("common config answers reads of the register's width", () => {
-  const { bar } = device();
+  const { bar } = acknowledged();
   assert.equal(bar.read(Common.numQueues, 2), 2);
   assert.equal(bar.read(Common.configVector, 2), 0xffff);
   assert.equal(bar.read(Common.queueSize, 2), 256);
@@ -80,8 +87,16 @@ Deno.test("common config answers reads of the register's width", () => {
   assert.equal(bar.read(Common.status, 4), 0);
 });
 
-Deno.test("queue sizes must be powers of two within the maximum", () => {
+Deno.test("common config stays as it was until a driver acknowledges the device", () => {
   const { bar } = device();
+  bar.write(Common.queueSize, 2, 16);
+  bar.write(Common.deviceFeatureSelect, 4, 1);
+  assert.equal(bar.read(Common.queueSize, 2), 256);
+  assert.equal(bar.read(Common.deviceFeatureSelect, 4), 0);
+});
+
+Deno.test("queue sizes must be powers of two within the maximum", () => {
+  const { bar } = acknowledged();
   for (const size of [0, 3, 512]) bar.write(Common.queueSize, 2, size);
   assert.equal(bar.read(Common.queueSize, 2), 256);
   bar.write(Common.queueSize, 2, 128);
@@ -89,7 +104,7 @@ Deno.test("queue sizes must be powers of two within the maximum", () => {
 });
 
 Deno.test("a vector that does not exist reads back as none", () => {
-  const { bar } = device();
+  const { bar } = acknowledged();
   bar.write(Common.configVector, 2, 2);
   assert.equal(bar.read(Common.configVector, 2), 2);
   bar.write(Common.configVector, 2, 3);

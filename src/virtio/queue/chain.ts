@@ -84,7 +84,7 @@ export class DescriptorChain {
         continue;
       }
       const take = length - skip < left ? length - skip : left;
-      const host = this.#regions[i].hostBase + this.#offsets[i] + skip;
+      const host = this.#regions[i].hostBase + (this.#offsets[i] + skip);
       const at = entries * VECTOR_WORDS;
       vectors[at] = host >>> 0;
       vectors[at + 1] = (host / 0x1_0000_0000) >>> 0;

@@ -214,7 +214,7 @@ export class SplitQueue {
    */
   #walk(head: number, chain: DescriptorChain): boolean {
     let table = this.#table;
-    let base = this.#tableBase;
+    let base = this.#tableBase | 0;
     let limit = this.#mask + 1;
     let budget = limit;
     let direct = true;
@@ -228,7 +228,9 @@ export class SplitQueue {
       if (index >= limit) return this.#broken(`descriptor ${index} of a table of ${limit}`);
       if (--budget < 0) return this.#broken("a chain is too long or loops");
       const at = base + index * DESCRIPTOR_SIZE;
-      const address = table.getUint32(at + 4, true) * 0x1_0000_0000 + table.getUint32(at, true);
+      const high = table.getUint32(at + 4, true);
+      let address = table.getUint32(at, true);
+      if (high !== 0) address += high * 0x1_0000_0000; // a slow addition: most buffers lie below 4 GiB
       const length = table.getUint32(at + 8, true);
       const tail = table.getUint32(at + 12, true);
       if ((tail & VIRTQ_DESC_F_INDIRECT) !== 0) {
@@ -237,7 +239,7 @@ export class SplitQueue {
           return this.#broken(`an indirect table of ${length} bytes is not allowed here`);
         }
         table = found.view;
-        base = address - found.gpa;
+        base = (address - found.gpa) | 0;
         limit = length / DESCRIPTOR_SIZE;
         budget = Math.min(limit, this.#limit);
         direct = false;
@@ -293,7 +295,10 @@ export class SplitQueue {
   #indirectTable(address: number, lengthBytes: number, flags: number): MappedRegion | undefined {
     const wellFormed = (flags & VIRTQ_DESC_F_NEXT) === 0 && lengthBytes !== 0 &&
       lengthBytes % DESCRIPTOR_SIZE === 0;
-    return this.layout.indirect && wellFormed ? this.memory.find(address, lengthBytes) : undefined;
+    if (!this.layout.indirect || !wellFormed) return undefined;
+    const region = this.#region;
+    const near = address >= region.gpa && address + lengthBytes <= region.end;
+    return near ? region : this.memory.find(address, lengthBytes);
   }
 }
 
