@@ -1,0 +1,82 @@
+/**
+ * The default front door: an ordinary HTTP server on the UNIX socket, any number of connections, with the extras.
+ *
+ * L6, main isolate. Clients that need the original's exact bytes or pass descriptors use the drop-in dialect (`http1/`).
+ */
+import { log } from "@vmm/log/logger.ts";
+import { type HttpRequest, type HttpResponse, JSON_CONTENT, MAX_BODY_BYTES } from "./http_message.ts";
+import { messageList, type Router } from "./router.ts";
+
+/** Answers paths beside the original's; undefined: not one of them. */
+export type Extras = (request: Request, path: string) => Response | Promise<Response> | undefined;
+
+/** A running server. */
+export interface FrontDoor {
+  /** Takes no connections any more and waits for answers being given. */
+  close(): Promise<void>;
+}
+
+const NO_CONTENT = 204;
+const NO_BODY = new Uint8Array();
+const JSON_HEADERS: [string, string][] = [["content-type", JSON_CONTENT], ["server", "Cloud Hypervisor API"]];
+const BARE_HEADERS: [string, string][] = [["server", "Cloud Hypervisor API"]];
+
+/** Path and query of a request's URL, as sent. */
+function pathOf(url: string): string {
+  const slash = url.indexOf("/", url.indexOf("://") + 3);
+  return slash < 0 ? "/" : url.slice(slash);
+}
+
+/** The whole body, or undefined if it is longer than allowed. */
+async function readBody(request: Request): Promise<Uint8Array | undefined> {
+  if (request.body === null) return NO_BODY;
+  if (Number(request.headers.get("content-length") ?? 0) > MAX_BODY_BYTES) return undefined;
+  const parts: Uint8Array[] = [];
+  let lengthBytes = 0;
+  for await (const part of request.body) {
+    lengthBytes += part.length;
+    if (lengthBytes > MAX_BODY_BYTES) return undefined;
+    parts.push(part);
+  }
+  if (parts.length === 1) return parts[0];
+  const whole = new Uint8Array(lengthBytes);
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+function toResponse({ status, body, contentType }: HttpResponse): Response {
+  if (status === NO_CONTENT) return new Response(null, { status, headers: BARE_HEADERS });
+  const headers = contentType === undefined
+    ? JSON_HEADERS
+    : [["content-type", contentType], ...BARE_HEADERS] as [string, string][];
+  return new Response(body ?? "", { status, headers });
+}
+
+/** Serves `router` on the UNIX socket at `path`, which must not exist. @throws Error when it cannot listen */
+export function serveUnix(path: string, router: Router, extras: Extras): FrontDoor {
+  const server = Deno.serve({
+    path,
+    onListen: () => {},
+    onError: (error) => {
+      log.error(`HTTP server: ${error instanceof Error ? error.message : String(error)}`);
+      return toResponse(messageList(500, ["Internal error"]));
+    },
+  }, async (request) => {
+    const target = pathOf(request.url);
+    const extra = extras(request, target);
+    if (extra !== undefined) return await extra;
+    const body = await readBody(request);
+    if (body === undefined) {
+      return toResponse(
+        messageList(413, [`Request payload is larger than the limit of ${MAX_BODY_BYTES} bytes`]),
+      );
+    }
+    const message: HttpRequest = { method: request.method, path: target, body };
+    return toResponse(await router(message));
+  });
+  return { close: () => server.shutdown() };
+}

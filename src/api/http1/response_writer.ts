@@ -1,0 +1,51 @@
+/**
+ * Answers in the drop-in dialect: bare status line, headers in a fixed order and case.
+ *
+ * L6, pure. Source: spec/rest-api.md §1.1, spec/consumers.md "HTTP wire" (clients parse these exact bytes).
+ */
+import type { HttpResponse } from "../http_message.ts";
+import { JSON_CONTENT } from "../http_message.ts";
+
+const API_SERVER = "Cloud Hypervisor API";
+/** Name in answers the HTTP layer itself gives. */
+const HTTP_SERVER = "Firecracker API";
+const NO_CONTENT = 204;
+
+const encoder = new TextEncoder();
+
+/** An answer of the API. */
+export function responseBytes(response: HttpResponse): Uint8Array<ArrayBuffer> {
+  const { status, body } = response;
+  const head = `HTTP/1.1 ${status} \r\nServer: ${API_SERVER}\r\nConnection: keep-alive\r\n`;
+  if (status === NO_CONTENT) return encoder.encode(`${head}\r\n`);
+  return withContent(head, body ?? "", response.contentType ?? JSON_CONTENT);
+}
+
+function withContent(head: string, body: string, contentType: string): Uint8Array<ArrayBuffer> {
+  // Texts without other characters than ASCII are as many bytes as characters: one encoding does.
+  const content = `Content-Type: ${contentType}\r\nContent-Length: `;
+  const guess = encoder.encode(`${head}${content}${body.length}\r\n\r\n${body}`);
+  if (guess.length === head.length + content.length + String(body.length).length + 4 + body.length) {
+    return guess;
+  }
+  const length = encoder.encode(body).length;
+  return encoder.encode(`${head}${content}${length}\r\n\r\n${body}`);
+}
+
+/** The answer to bytes that are no request. */
+export function faultBytes(reason: string): Uint8Array<ArrayBuffer> {
+  const head = `HTTP/1.1 400 \r\nServer: ${HTTP_SERVER}\r\nConnection: keep-alive\r\n`;
+  const body = `{ "error": "${reason}\nAll previous unanswered requests will be dropped." }`;
+  return withContent(head, body, JSON_CONTENT);
+}
+
+/** Leave to send the body. */
+export function continueBytes(version: string): Uint8Array<ArrayBuffer> {
+  return encoder.encode(`${version} 100 \r\nServer: ${HTTP_SERVER}\r\nConnection: keep-alive\r\n\r\n`);
+}
+
+/** The answer to a connection beyond the limit; it is closed afterwards. */
+export const TOO_MANY_CONNECTIONS: Uint8Array<ArrayBuffer> = encoder.encode(
+  `HTTP/1.1 503\r\nServer: ${HTTP_SERVER}\r\nConnection: close\r\nContent-Length: 40\r\n\r\n` +
+    '{ "error": "Too many open connections" }',
+);

@@ -1,0 +1,87 @@
+/**
+ * The API's UNIX socket: its lock, taking over what a dead program left, removal at the end.
+ *
+ * L6, main isolate, once at start. Source: spec/rest-api.md §1; error texts observed on the original.
+ */
+import { Errno, OsError } from "@ffi/abi/errno.ts";
+import { close, fileStatus, O, open, S_IFMT, setNonBlocking } from "@ffi/libc/fd.ts";
+import { setLock } from "@ffi/libc/lock.ts";
+import { listenUnix } from "@ffi/libc/socket.ts";
+
+/** Where the API listens. */
+export type ApiSocketPlace =
+  | { readonly kind: "path"; readonly path: string }
+  | { readonly kind: "fd"; readonly fd: number };
+
+/** Longest path a UNIX socket address holds, in bytes. */
+const MAX_PATH_BYTES = 107;
+const SOCKET_MODE = 0o140000;
+const LOCK_MODE = 0o600;
+const WHOLE_FILE = { start: 0n, lengthBytes: 0n };
+const CREATION_FAILED = "Error creation API server's socket";
+
+/** A path that is ours alone while the program runs. */
+export interface ClaimedPath {
+  readonly path: string;
+  /** Removes the socket; the lock file stays. For a clean exit only. Never throws. */
+  remove(): void;
+}
+
+/**
+ * Takes the lock of `path` and removes a socket nobody listens on any more: whoever holds the lock owns the path.
+ * @throws Error with the reason as cause, or saying that the path is in use
+ */
+export function claimPath(path: string): ClaimedPath {
+  if (path === "") throw new Error(CREATION_FAILED, { cause: new Error("path must not be empty") });
+  if (new TextEncoder().encode(path).length > MAX_PATH_BYTES) {
+    throw new Error(CREATION_FAILED, { cause: new Error("path must be shorter than SUN_LEN") });
+  }
+  let lock = -1;
+  try {
+    lock = open(`${path}.lock`, O.RDWR | O.CREAT, LOCK_MODE);
+    const result = setLock(lock, "write", WHOLE_FILE);
+    if (result < 0 && result !== -Errno.EAGAIN) throw new OsError(-result, "fcntl", `${path}.lock`);
+    if (result < 0) throw new PathInUse(path);
+  } catch (error) {
+    close(lock);
+    throw error instanceof PathInUse ? error : new Error(CREATION_FAILED, { cause: error });
+  }
+  // The descriptor stays open to the end of the program: the kernel drops the lock with it, even after a crash.
+  removeQuietly(path);
+  return { path, remove: () => removeQuietly(path) };
+}
+
+class PathInUse extends Error {
+  constructor(path: string) {
+    super(`API socket ${JSON.stringify(path)} is already in use by another running instance`);
+  }
+}
+
+/** Removes a file; a directory stays, what is not there is no error. */
+function removeQuietly(path: string): void {
+  try {
+    if (!Deno.lstatSync(path).isDirectory) Deno.removeSync(path);
+  } catch {
+    // Not there, or not ours to remove: binding reports what matters.
+  }
+}
+
+/** Listens on a claimed path. @throws Error with the reason as cause */
+export function listenOn({ path }: ClaimedPath): number {
+  try {
+    return listenUnix(path);
+  } catch (cause) {
+    throw new Error(CREATION_FAILED, { cause });
+  }
+}
+
+/** Uses a descriptor that already listens. @throws Error with the reason as cause when it is no socket */
+export function adoptListener(fd: number): number {
+  try {
+    if ((fileStatus(fd).mode & S_IFMT) !== SOCKET_MODE) throw new Error(`Descriptor ${fd} is not a socket`);
+    setNonBlocking(fd, true);
+    return fd;
+  } catch (cause) {
+    throw new Error(CREATION_FAILED, { cause });
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * The drop-in front door: accepts connections on a listening UNIX socket and tells them when they are ready.
+ *
+ * L6, main isolate: waits on a pool thread, works on main. Source: spec/rest-api.md §1.
+ */
+import { Errno } from "@ffi/abi/errno.ts";
+import { EPOLL, Epoll } from "@ffi/libc/epoll.ts";
+import { close, eventfd } from "@ffi/libc/fd.ts";
+import { accept, SocketMessage } from "@ffi/libc/socket.ts";
+import { setImmediate } from "node:timers";
+import { log } from "@vmm/log/logger.ts";
+import type { Router } from "../router.ts";
+import { Connection, type ConnectionHost } from "./connection.ts";
+import { TOO_MANY_CONNECTIONS } from "./response_writer.ts";
+
+/** Connections served at the same time. */
+const MAX_CONNECTIONS = 10;
+const LISTENER = 0;
+const WAKE = 1;
+const FIRST_CONNECTION = 2;
+const TOKEN_LIMIT = 0xffff_ffff;
+const RECEIVE_BYTES = 64 << 10;
+/** How long main may wait for a client's next request, in microseconds. */
+const NEXT_REQUEST_US = 40;
+/** Pause after the host ran out of descriptors. */
+const ACCEPT_PAUSE_MS = 100;
+const CONNECTION_EVENTS = EPOLL.IN | EPOLL.OUT | EPOLL.RDHUP | EPOLL.ET;
+/** How long answers that are being written may take when the server closes. */
+const CLOSE_WAIT_MS = 1_000;
+const CLOSE_STEP_MS = 1;
+
+/** The front door. */
+export class Http1Server {
+  readonly #epoll = new Epoll();
+  readonly #wake = eventfd();
+  readonly #connections = new Map<number, Connection>();
+  readonly #host: ConnectionHost;
+  #nextToken = FIRST_CONNECTION;
+  #closing = false;
+
+  /** @param listener a listening socket, non-blocking; stays the caller's until `close` */
+  constructor(private readonly listener: number, router: Router) {
+    this.#host = {
+      router,
+      message: new SocketMessage(RECEIVE_BYTES),
+      onClosed: (connection) => this.#connections.delete(connection.token),
+    };
+    this.#epoll.add(listener, EPOLL.IN, LISTENER);
+    this.#epoll.add(this.#wake, EPOLL.IN, WAKE);
+  }
+
+  /** Serves until `close`. */
+  async run(): Promise<void> {
+    while (!this.#closing) {
+      let count = await this.#epoll.waitPooled(-1);
+      while (count > 0 && !this.#closing) {
+        for (let i = 0; i < count; i++) this.#dispatch(this.#epoll.token(i), this.#epoll.events(i));
+        // A client that has its answer often sends the next request at once: catching it here saves two thread switches.
+        // The turn of the event loop in between lets answers, timers and Workers have theirs.
+        await new Promise<void>((resolve) => setImmediate(resolve));
+        count = this.#epoll.waitBriefly(NEXT_REQUEST_US);
+      }
+    }
+  }
+
+  /** Accepts nothing any more, waits a moment for answers being given, then ends all connections. */
+  async close(): Promise<void> {
+    this.#epoll.remove(this.listener);
+    const deadline = performance.now() + CLOSE_WAIT_MS;
+    while ([...this.#connections.values()].some(({ busy }) => busy) && performance.now() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, CLOSE_STEP_MS));
+    }
+    this.#closing = true;
+    for (const connection of [...this.#connections.values()]) connection.close();
+    close(this.listener);
+    // Loaded here: at start every symbol opened delays the first answer.
+    const { signalEvent } = await import("@ffi/libc/io.ts");
+    signalEvent(this.#wake);
+  }
+
+  #dispatch(token: number, events: number): void {
+    if (token === LISTENER) return this.#accept();
+    const connection = this.#connections.get(token);
+    if (connection === undefined) return;
+    if (events & EPOLL.OUT) connection.onWritable();
+    if (events & ~EPOLL.OUT) connection.onReadable();
+  }
+
+  #accept(): void {
+    for (;;) {
+      const fd = accept(this.listener);
+      if (fd >= 0) this.#take(fd);
+      else if (fd === -Errno.EAGAIN) return;
+      else if (fd !== -Errno.EINTR) return this.#pause(fd);
+    }
+  }
+
+  /** Out of descriptors or memory: leaves waiting connections alone for a while instead of spinning on them. */
+  #pause(error: number): void {
+    log.limited("WARN", "api-accept", `Cannot accept an API connection: error ${-error}`);
+    this.#epoll.remove(this.listener);
+    setTimeout(() => {
+      if (!this.#closing) this.#epoll.add(this.listener, EPOLL.IN, LISTENER);
+    }, ACCEPT_PAUSE_MS);
+  }
+
+  #take(fd: number): void {
+    if (this.#connections.size >= MAX_CONNECTIONS) {
+      this.#host.message.send(fd, TOO_MANY_CONNECTIONS);
+      close(fd);
+      return;
+    }
+    while (this.#connections.has(this.#nextToken)) this.#advanceToken();
+    const connection = new Connection(fd, this.#nextToken, this.#host);
+    this.#advanceToken();
+    this.#connections.set(connection.token, connection);
+    this.#epoll.add(fd, CONNECTION_EVENTS, connection.token);
+  }
+
+  #advanceToken(): void {
+    this.#nextToken = this.#nextToken === TOKEN_LIMIT ? FIRST_CONNECTION : this.#nextToken + 1;
+  }
+}
