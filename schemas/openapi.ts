@@ -3,7 +3,7 @@
  *
  * L0, main isolate; made when asked for. Source: OpenAPI Specification 3.0.3.
  */
-import type { z } from "zod";
+import type * as z from "zod";
 import { type Endpoint, ENDPOINTS, type FailureStatus } from "./api/endpoints.ts";
 import { type ScalarName, type StructTraits, traitsOf } from "./primitives.ts";
 

@@ -5,7 +5,7 @@
  * L0, zod only, main isolate only.
  * Source: spec/schemas.md "Configuration and API schemas"; type names as the original's error texts spell them.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { canonicalIpAddress } from "./ip_address.ts";
 
 // Compiling validators with `new Function` costs 5 ms at the first parse and gains nothing for one VM.

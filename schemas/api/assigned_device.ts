@@ -3,7 +3,7 @@
  *
  * L0. Source: spec/schemas.md "Others".
  */
-import { z } from "zod";
+import * as z from "zod";
 import { descriptor, path, struct, u64Index, u8, usizeBytes } from "@schemas/primitives.ts";
 import { pciCommonShape, pciDevice } from "./pci_common.ts";
 

@@ -3,7 +3,7 @@
  *
  * L0. Source: spec/schemas.md "ConsoleConfig", "SerialConfig", "DebugConsoleConfig".
  */
-import { z } from "zod";
+import * as z from "zod";
 import { choice, path, struct, u16 } from "@schemas/primitives.ts";
 import { pciCommonFields, pciCommonShape } from "./pci_common.ts";
 

@@ -3,7 +3,7 @@
  *
  * L0. Source: spec/schemas.md "CpusConfig".
  */
-import { z } from "zod";
+import * as z from "zod";
 import { bool, choice, struct, u16, u32, u8, usize } from "@schemas/primitives.ts";
 
 /** How vCPU threads share a core-scheduling cookie. */

@@ -3,7 +3,7 @@
  *
  * L0. Source: spec/schemas.md "DiskConfig".
  */
-import { z } from "zod";
+import * as z from "zod";
 import { bool, choice, path, struct, text, u16, usize } from "@schemas/primitives.ts";
 import { pciCommonShape, pciDevice } from "./pci_common.ts";
 import { RateLimiterConfigSchema } from "./rate_limiter.ts";

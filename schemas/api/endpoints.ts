@@ -4,7 +4,7 @@
  * L0, main isolate. The router's light table without schemas is in `src/api/routes.ts`; a test compares the two.
  * Source: spec/rest-api.md §2; statuses as the original really answers, operationIds as in its OpenAPI document.
  */
-import type { z } from "zod";
+import type * as z from "zod";
 import { DeviceConfigSchema, UserDeviceConfigSchema } from "./assigned_device.ts";
 import { DiskConfigSchema } from "./disk.ts";
 import { ReceiveMigrationDataSchema, RestoreConfigSchema, SendMigrationDataSchema } from "./migration.ts";

@@ -3,7 +3,7 @@
  *
  * L0. Source: spec/schemas.md "MemoryConfig". All sizes in bytes.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { bool, choice, path, struct, text, u32, u64 } from "@schemas/primitives.ts";
 
 /** How memory is added to a running guest. */

@@ -3,7 +3,7 @@
  *
  * L0. Source: spec/schemas.md "NetConfig".
  */
-import { z } from "zod";
+import * as z from "zod";
 import { bool, choice, descriptor, ipAddress, mac, struct, text, u16, usize } from "@schemas/primitives.ts";
 import { pciCommonShape, pciDevice } from "./pci_common.ts";
 import { RateLimiterConfigSchema } from "./rate_limiter.ts";

@@ -3,7 +3,7 @@
  *
  * L0. Source: spec/schemas.md "NumaConfig".
  */
-import { z } from "zod";
+import * as z from "zod";
 import { struct, text, u16, u32, u8 } from "@schemas/primitives.ts";
 
 export const NumaDistanceSchema = struct("NumaDistance", {

@@ -3,7 +3,7 @@
  *
  * L0. Source: spec/schemas.md "PayloadConfig".
  */
-import { z } from "zod";
+import * as z from "zod";
 import { bool, path, struct, text } from "@schemas/primitives.ts";
 
 /** One fw_cfg item; exactly one of `file` and `string`. */

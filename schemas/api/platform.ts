@@ -3,7 +3,7 @@
  *
  * L0. Source: spec/schemas.md "PlatformConfig", "PciSegmentConfig", "LandlockConfig".
  */
-import { z } from "zod";
+import * as z from "zod";
 import { bool, descriptor, path, struct, text, u16, u32, u8 } from "@schemas/primitives.ts";
 
 export const PciSegmentConfigSchema = struct("PciSegmentConfig", {

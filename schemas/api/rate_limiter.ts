@@ -3,7 +3,7 @@
  *
  * L0. Source: spec/schemas.md "RateLimiterConfig / groups".
  */
-import { z } from "zod";
+import * as z from "zod";
 import { struct, text, u64 } from "@schemas/primitives.ts";
 
 export const TokenBucketConfigSchema = struct("TokenBucket", {

@@ -3,7 +3,7 @@
  *
  * L0. Source: spec/schemas.md "Request / response objects".
  */
-import type { z } from "zod";
+import type * as z from "zod";
 import { struct, text, u32, u64 } from "@schemas/primitives.ts";
 
 export const VmResizeSchema = struct("VmResize", {

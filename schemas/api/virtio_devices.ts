@@ -3,7 +3,7 @@
  *
  * L0. Source: spec/schemas.md "Others".
  */
-import { z } from "zod";
+import * as z from "zod";
 import { bool, path, struct, text, u16, u32, u64, usize } from "@schemas/primitives.ts";
 import { pciCommonShape, pciDevice } from "./pci_common.ts";
 

@@ -3,7 +3,7 @@
  *
  * L0. Source: spec/schemas.md "VmConfig".
  */
-import { z } from "zod";
+import * as z from "zod";
 import { bool, struct } from "@schemas/primitives.ts";
 import {
   DeviceConfigSchema,

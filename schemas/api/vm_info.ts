@@ -3,7 +3,7 @@
  *
  * L0. Source: spec/schemas.md "Request / response objects"; field order as the original writes it.
  */
-import { z } from "zod";
+import * as z from "zod";
 import {
   bool,
   choice,

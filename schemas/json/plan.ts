@@ -3,7 +3,7 @@
  *
  * L0, main isolate.
  */
-import type { z } from "zod";
+import type * as z from "zod";
 import { type ScalarName, type StructTraits, traitsOf } from "@schemas/primitives.ts";
 
 /** One field of a structure. */

@@ -3,7 +3,7 @@
  *
  * L0, main isolate. Source: spec/observed.md "JSON", spec/rest-api.md §1.2.
  */
-import type { z } from "zod";
+import type * as z from "zod";
 import { type Buffered, enter, MAX_DEPTH, readBuffered, takeGroup, unknownVariant } from "./buffered.ts";
 import { expectedNames, JsonFault, SyntaxText } from "./fault.ts";
 import { type FieldPlan, type Plan, planOf, type StructPlan } from "./plan.ts";

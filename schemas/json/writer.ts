@@ -3,7 +3,7 @@
  *
  * L0, main isolate. Source: spec/schemas.md "Conventions"; order and omission as the original's `vm.info`.
  */
-import type { z } from "zod";
+import type * as z from "zod";
 import { type FieldPlan, type Plan, planOf } from "./plan.ts";
 
 type Write = (value: unknown) => string;

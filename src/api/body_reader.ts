@@ -31,7 +31,7 @@ import {
 import { VmConfigSchema } from "@schemas/api/vm_config.ts";
 import { withoutDescriptors, withoutDeviceDescriptor, withoutNetDescriptors } from "@schemas/descriptors.ts";
 import { readJson } from "@schemas/json/reader.ts";
-import type { z } from "zod";
+import type * as z from "zod";
 import type { OperationBodies, OperationName } from "./command.ts";
 
 /** A body, or the answer's message about why there is none. */

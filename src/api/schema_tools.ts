@@ -11,7 +11,7 @@ import type { ConfigHost } from "@schemas/rules/context.ts";
 import { validateConsoles, validateVmConfig } from "@schemas/validate.ts";
 import { validateReceiveMigration, validateSendMigration } from "@schemas/validate_requests.ts";
 import { log } from "@vmm/log/logger.ts";
-import type { z } from "zod";
+import type * as z from "zod";
 import type { ConfigTools } from "./config_tools.ts";
 
 const DeviceTreeSchema = VmInfoSchema.shape.device_tree.unwrap();

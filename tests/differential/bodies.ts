@@ -3,7 +3,7 @@
  *
  * Tests only. Deterministic for a seed.
  */
-import type { z } from "zod";
+import type * as z from "zod";
 import { type FieldPlan, type Plan, planOf } from "@schemas/json/plan.ts";
 
 /** Small deterministic generator (mulberry32). */

@@ -2,7 +2,7 @@
  * The JSON reader and writer beside the original: the same bytes to both, equal answers expected.
  */
 import assert from "node:assert/strict";
-import type { z } from "zod";
+import type * as z from "zod";
 import { DiskConfigSchema } from "@schemas/api/disk.ts";
 import { DeviceConfigSchema, UserDeviceConfigSchema } from "@schemas/api/assigned_device.ts";
 import {
