@@ -23,8 +23,8 @@ export const cpusParameters = parametersOf<CpusConfig>()({
   topology: {
     kind: "special",
     field: "topology",
-    value: "<threads_per_core>:<cores_per_die>:<dies_per_package>:<packages>",
-    doc: "CPU topology; the product must be `max`",
+    value: "<threads>:<cores>:<dies>:<packages>",
+    doc: "CPU topology: threads per core, cores per die, dies per package; the product is `max`",
   },
   kvm_hyperv: { kind: "toggle", field: "kvm_hyperv", default: false, doc: "Hyper-V enlightenments" },
   max_phys_bits: {

@@ -77,7 +77,7 @@ export const receiveMigrationParameters = parametersOf<ReceiveMigrationData>()({
   tls_dir: tlsDir,
   memory_mode: memoryMode,
   vfio_fds: vfioFds,
-  iommufd_fd: { kind: "i32", field: null, value: "<fd>", doc: "New iommufd" },
+  iommufd_fd: { kind: "i32", field: "iommufd_fd", value: "<fd>", doc: "New iommufd" },
   zone_updates: zoneUpdates,
 });
 

@@ -1,92 +1,130 @@
 /**
- * What a command line asks for: the result of parsing it, before anything is opened or started.
+ * Parsing of the whole command line.
  *
- * L6, main isolate. Kept free of zod and of help texts: `--api-socket X` alone loads nothing else.
- * Source: spec/cli.md §2, §3.
+ * L6, main isolate. Free of zod, help texts and option tables: `--api-socket X` alone loads nothing else; the rest is
+ * imported when needed. Source: spec/cli.md §2, §3.
  */
-import type { RestoreConfig } from "@schemas/api/migration.ts";
-import type { VmConfig } from "@schemas/api/vm_config.ts";
+import { VmmError } from "@vmm/errors/vmm_error.ts";
+import { scanArguments } from "./arguments.ts";
+import type { CommandLine, FailCommand, Personality, PrintCommand, RunCommand } from "./command_result.ts";
+import { type OptionGroup, type OptionName, optionRow, optionsFor } from "./options.ts";
+import { logOptions, type OptionValues, single, vmmOptions } from "./vmm_options.ts";
 
-/** Which program we are called as. */
-export type Personality = "nephos" | "cloud-hypervisor" | "ch-remote";
-
-/** A socket or file given by path, or inherited as an open descriptor. */
-export type PathOrFd =
-  | { readonly kind: "path"; readonly path: string }
-  | { readonly kind: "fd"; readonly fd: number };
-
-/** What happens at a system call outside the filter. */
-export type SeccompAction = "true" | "false" | "log" | "errno";
-
-/** Where log lines go and which. */
-export interface LogOptions {
-  /** Number of `-v`: 0 warnings, 1 info, 2 debug, 3 and more trace. */
-  readonly verbosity: number;
-  /** Created or truncated; standard error when absent. */
-  readonly file?: string;
-  /** Line template; the default one when absent. Not validated here. */
-  readonly format?: string;
+/** `ch-remote`, `cloud-hypervisor` or the program's own personality, by the name it was called. */
+export function personalityOf(programName: string): Personality {
+  const base = programName.slice(programName.lastIndexOf("/") + 1);
+  return base === "ch-remote" || base === "cloud-hypervisor" ? base : "nephos";
 }
 
-/** D-Bus service to offer. */
-export interface DbusOptions {
-  readonly serviceName: string;
-  readonly objectPath: string;
-  readonly systemBus: boolean;
+const print = (text: string, exitCode = 0): PrintCommand => ({
+  kind: "print",
+  text,
+  stream: exitCode === 0 ? "stdout" : "stderr",
+  exitCode,
+});
+
+/** Options that need one of the payload options beside them. */
+const needsPayload = (group: OptionGroup) => group === "vm" || group === "payload-part";
+
+/** A VM's command line that is split but contradicts itself; undefined when it does not. */
+async function contradiction(
+  program: string,
+  values: OptionValues,
+  extras: boolean,
+): Promise<PrintCommand | undefined> {
+  const given = [...values.keys()].flatMap((name) => optionRow(name) ?? []);
+  const options = optionsFor(extras);
+  const payloads = options.filter(({ group }) => group === "payload");
+  const subject = { program, summary: "[OPTIONS]", options };
+  const hasPayload = given.some(({ group }) => group === "payload");
+  if (!hasPayload && given.some(({ group }) => needsPayload(group))) {
+    const { optionNotation, requiredErrorText, USAGE_EXIT_CODE } = await import("./usage_error.ts");
+    const oneOf = `<${payloads.map(optionNotation).sort().join("|")}>`;
+    return print(requiredErrorText(subject, [oneOf], given.map(({ name }) => name)), USAGE_EXIT_CODE);
+  }
+  const file = given.find(({ name }) => name === "config");
+  const other = given.find((row) => row !== file && (row.group === "payload" || needsPayload(row.group)));
+  if (file === undefined || other === undefined) return undefined;
+  const { conflictErrorText, USAGE_EXIT_CODE } = await import("./usage_error.ts");
+  return print(conflictErrorText(subject, file, other), USAGE_EXIT_CODE);
 }
 
-/** Options of the VMM process, apart from the VM it runs. */
-export interface VmmOptions {
-  readonly apiSocket?: PathOrFd;
-  readonly eventMonitor?: PathOrFd;
-  readonly dbus?: DbusOptions;
-  /** UNIX socket the debugger connects to; `VmConfig.gdb` is then set as well. */
-  readonly gdbSocket?: string;
-  /** Keep the process when the guest shuts down. */
-  readonly noShutdown: boolean;
-  readonly seccomp: SeccompAction;
-  readonly log: LogOptions;
+/** Options that make a VM to create and boot; the other payload options only belong to one. */
+const BOOTABLE: readonly OptionName[] = ["kernel", "firmware", "config"];
+
+async function run(values: OptionValues): Promise<RunCommand | FailCommand> {
+  try {
+    const vmm = vmmOptions(values);
+    const restoreText = single(values, "restore");
+    if (BOOTABLE.some((name) => values.has(name))) {
+      const { vmConfigOf } = await import("./to_config.ts");
+      return { kind: "run", vmm, vm: await vmConfigOf(values) };
+    }
+    if (restoreText === undefined) return { kind: "run", vmm };
+    const { restoreConfigOf } = await import("./to_config.ts");
+    return { kind: "run", vmm, restore: restoreConfigOf(restoreText) };
+  } catch (error) {
+    if (!(error instanceof VmmError)) throw error;
+    return { kind: "fail", error, log: logOptions(values) };
+  }
 }
 
-/** Start the VMM. With neither `vm` nor `restore` it waits for requests. Never both. */
-export interface RunCommand {
-  readonly kind: "run";
-  readonly vmm: VmmOptions;
-  /** Complete, validated configuration to create and boot. Descriptor numbers are this process's own. */
-  readonly vm?: VmConfig;
-  /** Snapshot to restore. */
-  readonly restore?: RestoreConfig;
+async function parseVmm(argv: readonly string[], program: string, extras: boolean): Promise<CommandLine> {
+  const options = optionsFor(extras);
+  const scan = scanArguments(argv, options);
+  if (scan.kind === "help") {
+    const { vmmHelp } = await import("./help.ts");
+    return print(vmmHelp(program, extras));
+  }
+  if (scan.kind === "fault") {
+    const { usageErrorText, USAGE_EXIT_CODE } = await import("./usage_error.ts");
+    return print(usageErrorText({ program, summary: "[OPTIONS]", options }, scan.fault), USAGE_EXIT_CODE);
+  }
+  if (scan.values.size === 0) {
+    const [{ vmmHelp }, { USAGE_EXIT_CODE }] = await Promise.all([
+      import("./help.ts"),
+      import("./usage_error.ts"),
+    ]);
+    return print(vmmHelp(program, extras), USAGE_EXIT_CODE);
+  }
+  const refused = await contradiction(program, scan.values, extras);
+  if (refused !== undefined) return refused;
+  if (scan.values.has("version")) {
+    const { vmmVersion } = await import("./help.ts");
+    return print(vmmVersion(extras, scan.values.has("verbose")));
+  }
+  return run(scan.values);
 }
 
-/** Print `text` as it is and exit: help, version, completion script, usage error. */
-export interface PrintCommand {
-  readonly kind: "print";
-  readonly text: string;
-  readonly stream: "stdout" | "stderr";
-  readonly exitCode: number;
+/** Sub-commands of the personality `nephos`; undefined when `word` is none. */
+async function parseCommand(word: string, argv: readonly string[]): Promise<CommandLine | undefined> {
+  switch (word) {
+    case "remote":
+      return { kind: "remote", argv, program: "nephos remote" };
+    case "openapi":
+      return argv.length === 0 ? { kind: "openapi" } : undefined;
+    case "completion": {
+      const { completionCommand } = await import("./completion.ts");
+      return completionCommand(argv);
+    }
+    default:
+      return undefined;
+  }
 }
 
-/** A value was refused: set logging up as told, then report the chain of `error` and exit with 1. */
-export interface FailCommand {
-  readonly kind: "fail";
-  /** Outermost message; causes in `cause`. */
-  readonly error: Error;
-  readonly log: LogOptions;
+/**
+ * What the command line `argv` (without the program's name) asks for. Reads files only to validate: the one of `--config`, and
+ * whether paths of Landlock rules and of shared memory exist. Never throws for anything a user can type.
+ */
+export async function parseCommandLine(
+  argv: readonly string[],
+  personality: Personality,
+): Promise<CommandLine> {
+  if (personality === "ch-remote") return { kind: "remote", argv, program: "ch-remote" };
+  const extras = personality === "nephos";
+  if (extras && argv.length > 0) {
+    const command = await parseCommand(argv[0], argv.slice(1));
+    if (command !== undefined) return command;
+  }
+  return parseVmm(argv, personality, extras);
 }
-
-/** Run the remote client: `runRemote(argv, program)` of `src/remote`. */
-export interface RemoteCommand {
-  readonly kind: "remote";
-  /** Arguments after the program (and sub-command) name. */
-  readonly argv: readonly string[];
-  /** Name for usage texts: `ch-remote` or `nephos remote`. */
-  readonly program: string;
-}
-
-/** Print the OpenAPI document on standard output and exit with 0. */
-export interface OpenApiCommand {
-  readonly kind: "openapi";
-}
-
-/** Everything a command line can ask for. */
-export type CommandLine = RunCommand | PrintCommand | FailCommand | RemoteCommand | OpenApiCommand;

@@ -1,0 +1,169 @@
+/**
+ * Splitting a command line into options and their values: the rules users of the original know.
+ *
+ * L6, main isolate, pure, loaded at every start: texts of usage errors are elsewhere (`usage_error.ts`).
+ * An option with a list of values takes all words up to the next option and may be repeated; `--name=value` takes exactly one.
+ * Source: spec/cli.md §1, §2; order of errors as observed on the original.
+ */
+
+/** How many values an option takes. `count` options are repeated letters. */
+export type Arity = "flag" | "count" | "one" | "optional" | "list";
+
+/** What splitting needs to know about an option. */
+export interface OptionSpec {
+  readonly name: string;
+  /** One-letter form. A `count` option has only this one. */
+  readonly short?: string;
+  readonly arity: Arity;
+  /** The only values allowed. */
+  readonly choices?: readonly string[];
+}
+
+/** A command line that cannot be split. `given`: names of the options up to the fault, in order. */
+export type UsageFault =
+  & { readonly given: readonly string[] }
+  & (
+    | { readonly kind: "unexpected"; readonly argument: string }
+    | { readonly kind: "value-missing" | "repeated"; readonly option: OptionSpec }
+    | {
+      readonly kind: "value-unexpected" | "value-unknown";
+      readonly option: OptionSpec;
+      readonly value: string;
+    }
+  );
+
+/** The options of a command line, by name, in the order they first appear. */
+export interface ParsedArguments {
+  readonly kind: "parsed";
+  /** Values by option name; one empty text per occurrence of a flag or of a valueless option. */
+  readonly values: ReadonlyMap<string, readonly string[]>;
+  /** Words that belong to no option: the first one and all that follows, with `stopAtWord`. */
+  readonly rest: readonly string[];
+}
+
+/** What a command line is: split, a wish for help, or faulty. */
+export type ArgumentScan =
+  | ParsedArguments
+  | { readonly kind: "help" }
+  | { readonly kind: "fault"; readonly fault: UsageFault };
+
+/** Options that ask for help, wherever they are, unless an error comes before. */
+const HELP = { long: "help", short: "h" };
+
+const isOption = (word: string) => word.startsWith("-") && word !== "-";
+
+class Scanner {
+  readonly values = new Map<string, string[]>();
+  #at = 0;
+  readonly #argv: readonly string[];
+  readonly #options: readonly OptionSpec[];
+  readonly #stopAtWord: boolean;
+
+  constructor(argv: readonly string[], options: readonly OptionSpec[], stopAtWord: boolean) {
+    this.#argv = argv;
+    this.#options = options;
+    this.#stopAtWord = stopAtWord;
+  }
+
+  scan(): ArgumentScan {
+    while (this.#at < this.#argv.length) {
+      const word = this.#argv[this.#at++];
+      if (word === "--") return this.#stop();
+      if (!isOption(word)) {
+        this.#at--;
+        return this.#stop();
+      }
+      const result = word.startsWith("--") ? this.#long(word.slice(2)) : this.#letters(word.slice(1));
+      if (result !== undefined) return result;
+    }
+    return { kind: "parsed", values: this.values, rest: [] };
+  }
+
+  #stop(): ArgumentScan {
+    const rest = this.#argv.slice(this.#at);
+    if (rest.length > 0 && !this.#stopAtWord) return this.#unexpected(rest[0]);
+    return { kind: "parsed", values: this.values, rest };
+  }
+
+  #long(text: string): ArgumentScan | undefined {
+    const equals = text.indexOf("=");
+    const name = equals < 0 ? text : text.slice(0, equals);
+    if (name === HELP.long && equals < 0) return { kind: "help" };
+    const option = this.#options.find((item) => item.arity !== "count" && item.name === name);
+    if (option === undefined) return this.#unexpected(`--${name}`);
+    return this.#take(option, equals < 0 ? undefined : text.slice(equals + 1));
+  }
+
+  #letters(letters: string): ArgumentScan | undefined {
+    for (const letter of letters) {
+      if (letter === HELP.short) return { kind: "help" };
+      const option = this.#options.find((item) => item.short === letter);
+      if (option === undefined) return this.#unexpected(`-${letter}`);
+      const result = this.#take(option, undefined);
+      if (result !== undefined) return result;
+    }
+    return undefined;
+  }
+
+  #take(option: OptionSpec, attached: string | undefined): ArgumentScan | undefined {
+    const { name, arity } = option;
+    if (attached !== undefined && (arity === "flag" || arity === "count")) {
+      return this.#fault({ kind: "value-unexpected", option, value: attached });
+    }
+    const values = attached !== undefined ? [attached] : this.#following(arity);
+    if (values.length === 0 && (arity === "one" || arity === "list")) {
+      const next = this.#argv[this.#at];
+      return next !== undefined && next !== "--" && !this.#isKnown(next)
+        ? this.#unexpected(next)
+        : this.#fault({ kind: "value-missing", option });
+    }
+    const before = this.values.get(name);
+    if (before !== undefined && arity !== "list" && arity !== "count") {
+      return this.#fault({ kind: "repeated", option });
+    }
+    this.values.set(name, [...before ?? [], ...(values.length === 0 ? [""] : values)]);
+    const value = values.find((item) => option.choices?.includes(item) === false);
+    return value === undefined ? undefined : this.#fault({ kind: "value-unknown", option, value });
+  }
+
+  /** The words after an option that are its values. */
+  #following(arity: Arity): string[] {
+    const most = arity === "list" ? Infinity : arity === "one" || arity === "optional" ? 1 : 0;
+    const values: string[] = [];
+    while (values.length < most && this.#at < this.#argv.length && !isOption(this.#argv[this.#at])) {
+      values.push(this.#argv[this.#at++]);
+    }
+    return values;
+  }
+
+  #isKnown(word: string): boolean {
+    if (!word.startsWith("--")) return this.#options.some(({ short }) => short === word[1]);
+    const name = word.slice(2).split("=", 1)[0];
+    return name === HELP.long || this.#options.some((item) => item.name === name);
+  }
+
+  #unexpected(argument: string): ArgumentScan {
+    return this.#fault({ kind: "unexpected", argument });
+  }
+
+  #fault(
+    fault:
+      | { kind: "unexpected"; argument: string }
+      | { kind: "value-missing" | "repeated"; option: OptionSpec }
+      | { kind: "value-unexpected" | "value-unknown"; option: OptionSpec; value: string },
+  ): ArgumentScan {
+    return { kind: "fault", fault: { ...fault, given: [...this.values.keys()] } };
+  }
+}
+
+/**
+ * Splits `argv` by `options`. Words that belong to no option are a fault, or with `stopAtWord` end the scan and are `rest`.
+ * Never throws.
+ */
+export function scanArguments(
+  argv: readonly string[],
+  options: readonly OptionSpec[],
+  stopAtWord = false,
+): ArgumentScan {
+  return new Scanner(argv, options, stopAtWord).scan();
+}
