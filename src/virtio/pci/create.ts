@@ -4,7 +4,7 @@
  * L3, main isolate, once per device. Source: virtio 1.2 §4.1.2, §4.1.4.
  */
 import { PciHeaderBuilder } from "@vmm/pci/header.ts";
-import { PCI_CAP_VENDOR } from "@vmm/pci/layout.ts";
+import { PCI_CAP_VENDOR, PCI_MSIX_ENABLE } from "@vmm/pci/layout.ts";
 import { MsixTable } from "@vmm/pci/msix.ts";
 import { VirtioId } from "../device.ts";
 import {
@@ -107,8 +107,8 @@ function buildConfigSpace(state: VirtioPciState, d: VirtioPciDescription): void 
   state.configAccess = header.capability(
     PCI_CAP_VENDOR,
     windowCapability(layout.VIRTIO_PCI_CAP_PCI_CFG, 0, 0, 0, 0, [0]),
-    // bar, offset and length belong to the guest; the data window is computed
-    windowCapability(0, 0xff, 0, 0xffff_ffff, 0xffff_ffff, [0]).fill(0, 0, 2),
+    // bar (with its padding), offset and length belong to the guest; the data window is computed
+    windowCapability(0, 0xff, 0xff, 0xffff_ffff, 0xffff_ffff, [0]).fill(0, 0, 2).fill(0xff, 4, 6),
   );
   state.msixVectors = d.queueSizes.length + 1;
   state.msixCapability = header.msix(
@@ -118,6 +118,8 @@ function buildConfigSpace(state: VirtioPciState, d: VirtioPciDescription): void 
     layout.VIRTIO_BAR,
     layout.MSIX_PENDING_OFFSET,
   );
+  // the original's functions come up with MSI-X enabled and every vector masked
+  state.config[state.msixCapability + 3] |= PCI_MSIX_ENABLE >>> 8;
   if (d.sharedMemory !== undefined) addSharedMemory(header, d.sharedMemory);
 }
 

@@ -237,10 +237,14 @@ export class VirtioPciRegisters implements IoDevice {
     return value >>> 0;
   }
 
+  /** A write that touches a byte the driver may not change is dropped whole. */
   #writeConfig(offset: number, size: number, value: number): void {
     const { state } = this;
+    for (let i = 0; i < size; i++) {
+      if (offset + i >= state.configLength || state.configWritable[offset + i] === 0) return;
+    }
     state.lock();
-    for (let i = 0; i < size && offset + i < state.configLength; i++) {
+    for (let i = 0; i < size; i++) {
       const mask = state.configWritable[offset + i];
       const old = state.deviceConfig[offset + i];
       state.deviceConfig[offset + i] = (old & ~mask) | ((value >>> (8 * i)) & mask);

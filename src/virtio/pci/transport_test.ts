@@ -60,7 +60,7 @@ Deno.test("createVirtioPci() builds the capabilities the original shows for a de
   assert.deepEqual(words(0x50, 16), [9, 0x60, 16, 3, 0, 0, 0, 0, 0, 0x20, 0, 0, 1, 0, 0, 0]);
   assert.deepEqual(words(0x60, 20), [9, 0x74, 20, 2, 0, 0, 0, 0, 0, 0x60, 0, 0, 0, 0x10, 0, 0, 4, 0, 0, 0]);
   assert.deepEqual(words(0x74, 20), [9, 0x88, 20, 5, ...new Array(16).fill(0)]);
-  assert.deepEqual(words(0x88, 12), [0x11, 0, 2, 0, 0, 0x80, 0, 0, 0, 0x80, 4, 0]);
+  assert.deepEqual(words(0x88, 12), [0x11, 0, 2, 0x80, 0, 0x80, 0, 0, 0, 0x80, 4, 0]);
 });
 
 Deno.test("createVirtioPci() lists the config window when there is a config", () => {
@@ -181,9 +181,12 @@ Deno.test("a notification without ioeventfd sets the queue's kick word", () => {
   assert.deepEqual([state.kicked, log.wakes], [1, 1]);
 });
 
-Deno.test("device config is writable by mask and reads zeros past its end", () => {
+Deno.test("device config takes writes to writable bytes only and reads zeros past its end", () => {
   const { bar } = device(Uint8Array.of(1, 2, 3));
   bar.write(0x4000, 4, 0xaabb_ccdd);
+  bar.write(0x4001, 2, 0xaabb);
+  assert.equal(bar.read(0x4000, 4), 0x0003_0201);
+  bar.write(0x4001, 1, 0xcc);
   assert.equal(bar.read(0x4000, 4), 0x0003_cc01);
   assert.equal(bar.read(0x4ffc, 4), 0);
 });
@@ -224,4 +227,31 @@ Deno.test("offsets that name no register read as zero", () => {
   const { bar } = device();
   for (const offset of [0x38, 0x2000, 0x3000, 0x6000, 0x7ffc, 0x7_fffc]) assert.equal(bar.read(offset, 4), 0);
   bar.write(0x7_fffc, 4, 1);
+});
+
+Deno.test("random accesses to BAR0 and configuration space never throw and stay in range", () => {
+  const { fn, bar } = device(new Uint8Array(60), (state) => {
+    if (state.lifecycle === Lifecycle.reset) state.lifecycle = Lifecycle.idle;
+  });
+  let seed = 99;
+  const random = (below: number) => {
+    seed = (Math.imul(seed, 1103515245) + 12345) & 0x7fff_ffff;
+    return seed % below;
+  };
+  const areas = [0, 0x2000, 0x4000, 0x6000, 0x8000, 0x4_8000, 0x7_ffc0];
+  for (let i = 0; i < 20_000; i++) {
+    const size = ([1, 2, 4] as const)[random(3)];
+    const value = random(3) === 0
+      ? random(64)
+      : (random(0x1_0000) * 0x1_0000 + random(0x1_0000)) % 2 ** (8 * size);
+    const inConfig = random(4) === 0;
+    const offset = inConfig ? random(0x100) : areas[random(areas.length)] + random(0x40 - size + 1);
+    if (random(2) === 0) {
+      if (inConfig) fn.writeConfig(offset, size, value);
+      else bar.write(offset, size, value);
+    } else {
+      const read = inConfig ? fn.readConfig(offset, size) : bar.read(offset, size);
+      assert.ok(Number.isInteger(read) && read >= 0 && read < 2 ** (8 * size), `${offset}: ${read}`);
+    }
+  }
 });
