@@ -40,6 +40,7 @@ export const Errno = {
   EINPROGRESS: 115,
 } as const;
 
+// SAFETY: a C function without arguments that returns the address of this thread's errno.
 const LOCATION = Deno.dlopen("libc.so.6", { __errno_location: { parameters: [], result: "pointer" } });
 
 /** View of this thread's errno word. */
@@ -55,6 +56,7 @@ export function errno(): number {
 
 /** The C library's text for `code`, as `perror` prints it. Opened on first use: only failures pay for it. */
 export function errorText(code: number): string {
+  // SAFETY: fixed argument list; the returned string is copied before the library is closed.
   const lib = Deno.dlopen("libc.so.6", { strerror: { parameters: ["i32"], result: "pointer" } });
   const text = lib.symbols.strerror(code);
   // SAFETY: strerror returns a NUL-terminated string that stays valid until the next call on this thread; copied at once.

@@ -7,6 +7,8 @@
 import { errno } from "../abi/errno.ts";
 import { KVM } from "./codes.ts";
 
+// SAFETY: the variadic part of ioctl is one INTEGER argument; structures are as long as their request codes say, because
+// the codes are derived from the same tables.
 const lib = Deno.dlopen("libc.so.6", {
   withBuffer: { name: "ioctl", parameters: ["i32", "u32", "buffer"], result: "i32" },
   withValue: { name: "ioctl", parameters: ["i32", "u32", "u64"], result: "i32" },

@@ -73,6 +73,7 @@ export class Epoll {
 
   /** Blocks the thread until something is ready; returns the count, 0 when interrupted. `timeoutMs` −1 waits for ever. */
   wait(timeoutMs: number): number {
+    // SAFETY: fixed argument list; the buffer holds `capacity` events and lives as long as this object.
     blocking ??=
       Deno.dlopen("libc.so.6", { epoll_wait: { parameters: PARAMETERS, result: "i32" } }).symbols.epoll_wait;
     const count = blocking(this.fd, this.#buffer, this.capacity, timeoutMs);
@@ -100,6 +101,7 @@ export class Epoll {
 
   /** As `wait`, on a pool thread: the isolate's event loop goes on. errno is not available: 0 stands for any failure. */
   async waitPooled(timeoutMs: number): Promise<number> {
+    // SAFETY: as in `wait`; the buffer is a field, so it stays referenced until the pool thread is done.
     pooled ??= Deno.dlopen("libc.so.6", {
       epoll_wait: { parameters: PARAMETERS, result: "i32", nonblocking: true },
     }).symbols.epoll_wait;

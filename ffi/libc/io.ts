@@ -7,6 +7,7 @@
  */
 import { errno } from "../abi/errno.ts";
 
+// SAFETY: fixed argument lists; lengths never exceed the buffers, iovec entries are checked guest ranges.
 const lib = Deno.dlopen("libc.so.6", {
   read: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   write: { parameters: ["i32", "buffer", "u32"], result: "i32" },

@@ -15,6 +15,7 @@ const GLIBC_SIGSET_BYTES = 128;
 const KERNEL_SIGSET_BYTES = 8;
 const SYS_rt_sigtimedwait = 128n;
 
+// SAFETY: fixed argument lists; the sets are as long as glibc's sigset_t (128) and the kernel's (8) respectively.
 const lib = Deno.dlopen("libc.so.6", {
   pthread_sigmask: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
   sigtimedwait: { name: "syscall", parameters: ["i64", "buffer", "u64", "buffer", "u64"], result: "i64" },

@@ -55,6 +55,7 @@ export const SYS = {
   epoll_pwait2: 441n,
 } as const;
 
+// SAFETY: six INTEGER arguments for any call; addresses given are of buffers the caller keeps alive for the call.
 const lib = Deno.dlopen("libc.so.6", {
   syscall: { parameters: ["i64", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i64" },
 });

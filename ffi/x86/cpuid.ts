@@ -41,8 +41,9 @@ export function hostCpuid(leaves: readonly (readonly [leaf: number, subleaf: num
   try {
     new Uint8Array(wrap(page, PAGE_BYTES)).set(CODE);
     check(syscall(SYS_mprotect, page, BigInt(PAGE_BYTES), BigInt(PROT.READ | PROT_EXEC)), "mprotect");
+    // SAFETY: the page holds the function above with exactly this signature and stays mapped until after the calls.
     const cpuid = new Deno.UnsafeFnPointer(
-      // SAFETY: the page holds the function above with exactly this signature and stays mapped until after the calls.
+      // SAFETY: as above; the address is the page's.
       Deno.UnsafePointer.create(page)! as Deno.PointerObject<never>,
       { parameters: ["u32", "u32", "buffer"], result: "void" },
     );
