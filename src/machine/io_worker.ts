@@ -14,7 +14,7 @@ import type { ChardevDescriptor } from "@vmm/backends/chardev/open_chardev.ts";
 import { IoapicBlock, IoapicLines } from "@vmm/devices/legacy/ioapic.ts";
 import { SerialBlock, SerialInput } from "@vmm/devices/legacy/serial.ts";
 import { VmFd } from "@vmm/hypervisor/kvm/vm.ts";
-import { GuestMemory } from "@vmm/memory/guest_memory.ts";
+import { GuestMemory, type RegionFile } from "@vmm/memory/guest_memory.ts";
 import type { IoEnvironment, VirtioDeviceDescriptor } from "@vmm/virtio/device.ts";
 import { DeviceRunner } from "@vmm/virtio/runner.ts";
 import { attachDevice, type AttachedDevice } from "./io_devices.ts";
@@ -27,6 +27,7 @@ export interface RegionDescription {
   readonly gpa: number;
   readonly sizeBytes: number;
   readonly hostAddress: bigint;
+  readonly file?: RegionFile;
 }
 
 /** Everything an I/O Worker starts from; plain and cloneable. */

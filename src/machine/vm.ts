@@ -114,7 +114,12 @@ export class Vm implements VmInstance {
       name: "io0",
       vmFd: vm.fd,
       wakeFd: ioWakeFd,
-      regions: memory.regions.map(({ gpa, sizeBytes, hostAddress }) => ({ gpa, sizeBytes, hostAddress })),
+      regions: memory.regions.map(({ gpa, sizeBytes, hostAddress, file }) => ({
+        gpa,
+        sizeBytes,
+        hostAddress,
+        file,
+      })),
       platform: platform.description.buffers,
       serial: consoles.serial,
       outputs: consoles.outputs(),

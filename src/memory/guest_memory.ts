@@ -11,6 +11,15 @@ export interface MemoryRegion {
   readonly sizeBytes: number;
   readonly hostAddress: bigint;
   readonly buffer: ArrayBuffer;
+  /** Where its pages live, for memory that is shared with a file. */
+  readonly file?: RegionFile;
+}
+
+/** The file behind a shared region: giving pages back means punching holes into it. Plain and cloneable. */
+export interface RegionFile {
+  readonly fd: number;
+  /** Offset in the file where the region starts, bytes. */
+  readonly offset: number;
 }
 
 /** A region with the accessors the hot paths use. */
@@ -24,6 +33,7 @@ export class MappedRegion {
     readonly sizeBytes: number,
     readonly buffer: ArrayBuffer,
     hostAddress: bigint,
+    readonly file?: RegionFile,
   ) {
     this.end = gpa + sizeBytes;
     this.view = new DataView(buffer);
@@ -40,7 +50,7 @@ export class GuestMemory {
   constructor(regions: readonly MemoryRegion[]) {
     if (regions.length === 0) throw new RangeError("Guest memory needs at least one region");
     this.#regions = regions
-      .map((r) => new MappedRegion(r.gpa, r.sizeBytes, r.buffer, r.hostAddress))
+      .map(mapped)
       .sort((a, b) => a.gpa - b.gpa);
     this.#last = this.#regions[0];
   }
@@ -52,11 +62,7 @@ export class GuestMemory {
 
   /** Adds a hot-plugged region. */
   add(region: MemoryRegion): void {
-    this.#regions = [
-      ...this.#regions,
-      new MappedRegion(region.gpa, region.sizeBytes, region.buffer, region.hostAddress),
-    ]
-      .sort((a, b) => a.gpa - b.gpa);
+    this.#regions = [...this.#regions, mapped(region)].sort((a, b) => a.gpa - b.gpa);
   }
 
   /** The region that holds all of `[gpa, gpa + lengthBytes)`, or undefined. Allocates nothing. */
@@ -145,4 +151,8 @@ export class GuestMemory {
     }
     return true;
   }
+}
+
+function mapped(region: MemoryRegion): MappedRegion {
+  return new MappedRegion(region.gpa, region.sizeBytes, region.buffer, region.hostAddress, region.file);
 }

@@ -75,7 +75,8 @@ export function mapRegion(
   }
   if (options.mergeable) advise(hostAddress, sizeBytes, MADV.MERGEABLE);
   if (options.thp && !options.hugepages) advise(hostAddress, sizeBytes, MADV.HUGEPAGE);
-  return { gpa, sizeBytes, hostAddress, buffer: wrap(hostAddress, sizeBytes), fd, fileOffset, options };
+  const file = options.shared && fd >= 0 ? { fd, offset: fileOffset } : undefined;
+  return { gpa, sizeBytes, hostAddress, buffer: wrap(hostAddress, sizeBytes), fd, fileOffset, options, file };
 }
 
 /** Unmaps a region; no isolate may touch its buffer any more. */
