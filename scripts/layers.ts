@@ -51,6 +51,7 @@ const FFI_USERS = [
   "src/backends/",
   "src/machine/",
   "src/api/http1",
+  "src/remote/",
   "src/main.ts",
 ];
 

@@ -86,10 +86,7 @@ function zsh(): string {
       ? "_files"
       : row.choices !== undefined
       ? `(${row.choices.join(" ")})`
-      : `_values -s , ${row.name} ${
-        valueWords(row).map((word) => word.endsWith("=") ? `${word.slice(0, -1)}\\:` : word).map(zshValue)
-          .join(" ")
-      }`;
+      : `{_sequence compadd -S "" - ${valueWords(row).join(" ")}}`;
     return valueWords(row).length === 0 && !isPath(row)
       ? `${head}:${row.name}:'`
       : `${head}${row.arity === "optional" ? "::" : ":"}${row.name}:${action}'`;
@@ -115,11 +112,6 @@ _nephos() {
 
 _nephos "$@"
 `;
-}
-
-/** One alternative of \`_values\`: a key that takes a value, or a word. */
-function zshValue(word: string): string {
-  return word.endsWith("\\:") ? `${word.slice(0, -2)}[]\\:value\\:` : word;
 }
 
 const fishText = (text: string) => `'${text.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;

@@ -65,10 +65,11 @@ export function shownParameters(table: ParameterTable): [key: string, parameter:
   return [...shown.filter(([, { pci }]) => !pci), ...shown.filter(([, { pci }]) => pci)];
 }
 
-function parameterLines(table: ParameterTable): string[] {
+/** The parameters of `table` as lines of at most 80 columns, each indented by `indent`. */
+export function fillParameters(table: ParameterTable, indent: number): string[] {
   return fill(
     shownParameters(table).map(([key, parameter]) => parameterNotation(key, parameter)),
-    TEXT_INDENT,
+    indent,
     ", ",
   );
 }
@@ -83,7 +84,7 @@ function optionLines(row: OptionRow): string[] {
   return [
     `  ${letter}${optionNotation(row)}`,
     ...wrap(help.summary + notes.join(""), TEXT_INDENT),
-    ...(help.parameters === undefined ? [] : parameterLines(help.parameters)),
+    ...(help.parameters === undefined ? [] : fillParameters(help.parameters, TEXT_INDENT)),
   ];
 }
 

@@ -71,6 +71,8 @@ function readTupleList({ tuple }: TupleParameter, raw: string): Record<string, u
     const left = keyKind === "string" ? key : readUnsigned(key, MAX[keyKind]);
     const right = valueKind in LIST_MAX
       ? readIntegers(value, LIST_MAX[valueKind as NumberListKind])
+      : value.includes('"') // Quotes are for keys only.
+      ? undefined
       : readUnsigned(value, MAX[valueKind as "u8" | "u32" | "i32"]);
     if (left === undefined || right === undefined) return undefined;
     entries.push({ [keyField]: left, [valueField]: right });
