@@ -4,17 +4,12 @@
  * L6, main isolate. Clients that need the original's exact bytes or pass descriptors use the drop-in dialect (`http1/`).
  */
 import { log } from "@vmm/log/logger.ts";
+import type { FrontDoor } from "./front_door.ts";
 import { type HttpRequest, type HttpResponse, JSON_CONTENT, MAX_BODY_BYTES } from "./http_message.ts";
 import { messageList, type Router } from "./router.ts";
 
 /** Answers paths beside the original's; undefined: not one of them. */
 export type Extras = (request: Request, path: string) => Response | Promise<Response> | undefined;
-
-/** A running server. */
-export interface FrontDoor {
-  /** Takes no connections any more and waits for answers being given. */
-  close(): Promise<void>;
-}
 
 const NO_CONTENT = 204;
 const NO_BODY = new Uint8Array();

@@ -1,0 +1,236 @@
+/**
+ * The D-Bus front door: methods into commands, events into signals.
+ *
+ * L6, main isolate; loaded only when asked for. Source: spec/seed-api.txt "D-Bus API", spec/observed.md "D-Bus".
+ */
+import type { DbusOptions } from "@vmm/cli/command_result.ts";
+import type { EventStream } from "@vmm/log/events.ts";
+import { log } from "@vmm/log/logger.ts";
+import type { OperationWithBody } from "../body_reader.ts";
+import type { SendCommand } from "../channel.ts";
+import type { ApiCommand } from "../command.ts";
+import type { FrontDoor } from "../front_door.ts";
+import { OperationError } from "../operation_error.ts";
+import type { BodyReader } from "../router.ts";
+import { decodeBody, MessageType, NO_REPLY_EXPECTED } from "./message.ts";
+import { API_INTERFACE, type BusMethod, introspectionXml, METHOD_OF_NAME } from "./methods.ts";
+import { busAddress, BusConnection, type IncomingMessage } from "./serve_connection.ts";
+
+const BUS = {
+  destination: "org.freedesktop.DBus",
+  path: "/org/freedesktop/DBus",
+  interface: "org.freedesktop.DBus",
+};
+const STANDARD = "org.freedesktop.DBus";
+const DO_NOT_QUEUE = 4;
+const PRIMARY_OWNER = 1;
+const MACHINE_ID_FILES = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
+
+/** Error names. */
+const BusErrorName = {
+  failed: `${STANDARD}.Error.Failed`,
+  unknownMethod: `${STANDARD}.Error.UnknownMethod`,
+  unknownInterface: `${STANDARD}.Error.UnknownInterface`,
+  unknownObject: `${STANDARD}.Error.UnknownObject`,
+  limits: `${STANDARD}.Error.LimitsExceeded`,
+  signature: "org.freedesktop.zbus.Error",
+} as const;
+
+/** What a method call fails with. */
+class BusError extends Error {
+  constructor(readonly errorName: string, message: string) {
+    super(message);
+  }
+}
+
+function machineId(): string {
+  for (const path of MACHINE_ID_FILES) {
+    try {
+      return Deno.readTextFileSync(path).trim();
+    } catch {
+      // The next one may be there.
+    }
+  }
+  throw new BusError(BusErrorName.failed, "This host has no machine id");
+}
+
+/** One service on one bus. */
+class Service implements FrontDoor {
+  #closing = false;
+  readonly #answering = new Set<Promise<void>>();
+
+  constructor(
+    private readonly bus: BusConnection,
+    private readonly objectPath: string,
+    private readonly sendCommand: SendCommand,
+    private readonly bodies: BodyReader,
+  ) {}
+
+  /** Calls a method of the bus itself and waits for its answer. @throws Error with the bus's message */
+  async callBus(member: string, body: readonly (string | number)[]): Promise<IncomingMessage> {
+    const serial = await this.bus.send({ type: MessageType.call, ...BUS, member, body });
+    for (;;) {
+      const message = await this.bus.receive();
+      if (message === undefined) throw new Error("The bus closed the connection");
+      const { header } = message;
+      if (header.replySerial !== serial) continue;
+      if (header.type === MessageType.error) {
+        const text = header.signature?.startsWith("s")
+          ? decodeBody(message.body!, "s", message.order)[0]
+          : "";
+        throw new Error(`${member} failed: ${header.errorName}: ${text}`);
+      }
+      return message;
+    }
+  }
+
+  /** Answers calls until the connection ends. */
+  async run(): Promise<void> {
+    try {
+      for (
+        let message = await this.bus.receive();
+        message !== undefined;
+        message = await this.bus.receive()
+      ) {
+        if (message.header.type !== MessageType.call) continue;
+        const answer = this.#answer(message);
+        this.#answering.add(answer);
+        answer.finally(() => this.#answering.delete(answer));
+      }
+      if (!this.#closing) log.error("The message bus ended the connection");
+    } catch (error) {
+      if (!this.#closing) log.error(`D-Bus: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+
+  /** Tells an event. */
+  signal(text: string): void {
+    if (this.#closing) return;
+    const event = {
+      type: MessageType.signal,
+      path: this.objectPath,
+      interface: API_INTERFACE,
+      member: "Event",
+    };
+    this.bus.send({ ...event, body: [text] }).catch(() => {});
+  }
+
+  async close(): Promise<void> {
+    // Events of the end and the answer to what caused it are still under way.
+    await Promise.allSettled(this.#answering);
+    await this.bus.flush();
+    this.#closing = true;
+    this.bus.close();
+  }
+
+  async #answer(message: IncomingMessage): Promise<void> {
+    const { header } = message;
+    const to = { replySerial: header.serial, destination: header.sender };
+    const silent = (header.flags & NO_REPLY_EXPECTED) !== 0;
+    try {
+      const text = await this.#call(message);
+      if (silent) return;
+      await this.bus.send({ type: MessageType.reply, ...to, body: text === undefined ? [] : [text] });
+    } catch (error) {
+      if (silent) return;
+      const { errorName, text } = describe(error);
+      await this.bus.send({ type: MessageType.error, ...to, errorName, body: [text] }).catch(() => {});
+    }
+  }
+
+  /** The result of a call: a string, or undefined for none. @throws BusError, OperationError */
+  #call(message: IncomingMessage): Promise<string | undefined> | string | undefined {
+    const { header } = message;
+    if (header.interface?.startsWith(`${STANDARD}.`)) return this.#callStandard(message);
+    if (header.path !== this.objectPath) {
+      throw new BusError(BusErrorName.unknownObject, `Unknown object '${header.path}'`);
+    }
+    if (header.interface !== undefined && header.interface !== API_INTERFACE) {
+      throw new BusError(BusErrorName.unknownInterface, `Unknown interface '${header.interface}'`);
+    }
+    const method = METHOD_OF_NAME.get(header.member ?? "");
+    if (method === undefined) {
+      throw new BusError(BusErrorName.unknownMethod, `Unknown method '${header.member}'`);
+    }
+    return this.#callApi(method, message);
+  }
+
+  #callStandard({ header }: IncomingMessage): string | undefined {
+    switch (`${header.interface}.${header.member}`) {
+      case `${STANDARD}.Peer.Ping`:
+        return undefined;
+      case `${STANDARD}.Peer.GetMachineId`:
+        return machineId();
+      case `${STANDARD}.Introspectable.Introspect`:
+        return header.path === this.objectPath
+          ? introspectionXml()
+          : parentXml(this.objectPath, header.path ?? "/");
+      default:
+        throw new BusError(BusErrorName.unknownMethod, `Unknown method '${header.member}'`);
+    }
+  }
+
+  async #callApi(method: BusMethod, message: IncomingMessage): Promise<string | undefined> {
+    const { operation, argument, returns } = method;
+    let body: unknown;
+    if (argument !== undefined) {
+      if (message.body === undefined) throw new BusError(BusErrorName.limits, "The argument is too long");
+      const signature = message.header.signature ?? "";
+      if (signature !== "s") {
+        throw new BusError(
+          BusErrorName.signature,
+          `Signature mismatch: got \`${signature}\`, expected \`s\``,
+        );
+      }
+      const text = decodeBody(message.body, "s", message.order)[0] as string;
+      const result = this.bodies.readBody(operation as OperationWithBody, new TextEncoder().encode(text));
+      if (!result.ok) throw new BusError(BusErrorName.failed, result.message);
+      body = result.body;
+    }
+    const reply = await this.sendCommand({ operation, body } as ApiCommand);
+    if (!returns) return undefined;
+    return reply.kind === "json" ? reply.text : "";
+  }
+}
+
+function describe(error: unknown): { errorName: string; text: string } {
+  if (error instanceof BusError) return { errorName: error.errorName, text: error.message };
+  // The words of the operation only, without the cause, as the original answers here.
+  const text = error instanceof OperationError
+    ? error.failure
+    : error instanceof Error
+    ? error.message
+    : String(error);
+  return { errorName: BusErrorName.failed, text };
+}
+
+/** Introspection of an object above ours: it only leads there. */
+function parentXml(objectPath: string, path: string): string {
+  const prefix = path === "/" ? "/" : `${path}/`;
+  if (!objectPath.startsWith(prefix)) {
+    throw new BusError(BusErrorName.unknownObject, `Unknown object '${path}'`);
+  }
+  const [child] = objectPath.slice(prefix.length).split("/");
+  return `<node>\n  <node name="${child}"/>\n</node>\n`;
+}
+
+/** Offers the API on a bus. @throws Error when the bus cannot be reached or the name is taken */
+export async function serveDbus(
+  options: DbusOptions,
+  send: SendCommand,
+  bodies: BodyReader,
+  events: EventStream,
+): Promise<FrontDoor> {
+  const { serviceName, objectPath, systemBus } = options;
+  const bus = await BusConnection.open(busAddress(systemBus));
+  const service = new Service(bus, objectPath, send, bodies);
+  await service.callBus("Hello", []);
+  const owner = await service.callBus("RequestName", [serviceName, DO_NOT_QUEUE]);
+  if (decodeBody(owner.body!, "u", owner.order)[0] !== PRIMARY_OWNER) {
+    bus.close();
+    throw new Error(`D-Bus service name "${serviceName}" is already in use`);
+  }
+  events.subscribe((event) => service.signal(JSON.stringify(event, null, 2)));
+  service.run();
+  return service;
+}

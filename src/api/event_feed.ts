@@ -1,0 +1,39 @@
+/**
+ * The event stream as server-sent events: one `message` per event, its JSON on one line.
+ *
+ * L6, main isolate. Source: HTML standard §9.2 "Server-sent events".
+ */
+import type { VmmEvent } from "@schemas/api/event.ts";
+import type { EventStream } from "@vmm/log/events.ts";
+
+/** Events a reader may be behind; one that does not read is cut off rather than remembered for. */
+const MAX_BEHIND = 1_024;
+const encoder = new TextEncoder();
+
+/** One event as text of the feed. */
+export function feedText(event: VmmEvent): string {
+  return `event: ${event.source}/${event.event}\ndata: ${JSON.stringify(event)}\n\n`;
+}
+
+/** A response that goes on until the client leaves. */
+export function eventResponse(events: EventStream): Response {
+  let stop = () => {};
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      // A comment first, so that the client sees the headers before anything happens.
+      controller.enqueue(encoder.encode(": events\n\n"));
+      stop = events.subscribe((event) => {
+        if ((controller.desiredSize ?? 0) <= 0) {
+          stop();
+          controller.close();
+        } else {
+          controller.enqueue(encoder.encode(feedText(event)));
+        }
+      });
+    },
+    cancel: () => stop(),
+  }, new CountQueuingStrategy({ highWaterMark: MAX_BEHIND }));
+  return new Response(body, {
+    headers: { "content-type": "text/event-stream", "cache-control": "no-store" },
+  });
+}
