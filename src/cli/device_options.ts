@@ -57,11 +57,17 @@ function tableReader<T>(label: string, table: ParameterTable): OptionReader<T> {
   return (text) => labelled(label, () => readOption(table, text).fields as T);
 }
 
+/** The same for devices that cannot sit behind the virtual IOMMU: the parameter is unknown, the field is there. */
+function slotReader<T extends { iommu: boolean }>(label: string, table: ParameterTable): OptionReader<T> {
+  const read = tableReader<Omit<T, "iommu">>(label, table);
+  return (text) => ({ iommu: false, ...read(text) }) as T;
+}
+
 export const readDisk = tableReader<DiskConfig>("Error parsing --disk", diskParameters);
 export const readNet = tableReader<NetConfig>("Error parsing --net", netParameters);
-export const readFs = tableReader<FsConfig>("Error parsing --fs", fsParameters);
+export const readFs = slotReader<FsConfig>("Error parsing --fs", fsParameters);
 export const readPmem = tableReader<PmemConfig>("Error parsing --pmem", pmemParameters);
-export const readUserDevice = tableReader<UserDeviceConfig>(
+export const readUserDevice = slotReader<UserDeviceConfig>(
   "Error parsing --user-device",
   userDeviceParameters,
 );
@@ -69,7 +75,7 @@ export const readVdpa = tableReader<VdpaConfig>("Error parsing --vdpa", vdpaPara
 export const readBalloon = tableReader<BalloonConfig>("Error parsing --balloon", balloonParameters);
 export const readRng = tableReader<RngConfig>("Error parsing --rng", rngParameters);
 export const readRtc = tableReader<RtcConfig>("Error parsing --rtc", rtcParameters);
-export const readIvshmem = tableReader<IvshmemConfig>("Error parsing --ivshmem", ivshmemParameters);
+export const readIvshmem = slotReader<IvshmemConfig>("Error parsing --ivshmem", ivshmemParameters);
 export const readTpm = tableReader<TpmConfig>("Error parsing --tpm", tpmParameters);
 export const readRateLimitGroup: OptionReader<RateLimiterGroupConfig> = (text) =>
   labelled("Error parsing --rate-limit-group", () => ({
@@ -126,5 +132,5 @@ export const readGenericVhostUser: OptionReader<GenericVhostUserConfig> = (text)
     if (fields.device_type === undefined) {
       throw OptionError.rule("Error parsing --generic-vhost-user: device_type missing");
     }
-    return fields as GenericVhostUserConfig;
+    return { iommu: false, ...fields } as GenericVhostUserConfig;
   });
