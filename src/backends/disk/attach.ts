@@ -7,9 +7,13 @@ import type { Disk } from "@vmm/virtio/ports/disk.ts";
 import type { DiskDescription } from "./description.ts";
 import { ImageFault } from "./disk_error.ts";
 import { FlatDisk } from "./flat.ts";
+import { Qcow2Disk } from "./qcow2/disk.ts";
 import { RawDisk } from "./raw.ts";
 
-/** Attaches an image. One attached disk per image at a time. @throws OsError or ImageFault when the image is unusable */
+/**
+ * Attaches an image. One attached disk per image at a time, except for reading. A writable image that its last writer left
+ * unfinished is repaired now. @throws OsError, ImageFault or HostFailure when the image is unusable
+ */
 export function attachDisk(description: DiskDescription): Disk {
   switch (description.format) {
     case "raw":
@@ -17,7 +21,14 @@ export function attachDisk(description: DiskDescription): Disk {
     case "vhd":
     case "vmdk":
       return new FlatDisk(description);
+    case "qcow2":
+      return new Qcow2Disk(description, description.backing && attachDisk(description.backing));
     default:
       throw new ImageFault("Unsupported feature", `${description.format} images are not supported`);
   }
+}
+
+/** The same description, for a look that changes nothing. */
+export function asReadonly(description: DiskDescription): DiskDescription {
+  return { ...description, file: { ...description.file, readonly: true } };
 }

@@ -9,7 +9,7 @@ import { deviceTopology, directIoAlignment } from "@ffi/libc/block_device.ts";
 import { close, FALLOC, fileStatus, FileType, O, open, S_IFMT } from "@ffi/libc/fd.ts";
 import { allocate } from "@ffi/libc/file_io.ts";
 import type { DiskConfig, ImageType } from "@schemas/api/disk.ts";
-import { attachDisk } from "./attach.ts";
+import { asReadonly, attachDisk } from "./attach.ts";
 import {
   DEFAULT_TOPOLOGY,
   type DiskDescription,
@@ -19,8 +19,10 @@ import {
 } from "./description.ts";
 import { detectFormat, readUpTo } from "./detect.ts";
 import { cannotOpen, DiskError, ImageFault } from "./disk_error.ts";
+import { ImageDamage } from "./host_failure.ts";
 import { ImageFile } from "./image_file.ts";
 import { ImageLock } from "./lock.ts";
+import { readHeader } from "./qcow2/disk.ts";
 import { parseFixedFooter, VHD_FOOTER_BYTES } from "./vhd/footer.ts";
 import { openExtents } from "./vmdk/open.ts";
 
@@ -46,6 +48,8 @@ const IMAGE_TYPES: Record<DiskFormat, ImageType> = {
   vmdk: "FlatVmdk",
 };
 const SECTOR_BYTES = 512;
+/** Images below an image, as many as the original follows. */
+const MAX_BACKING_DEPTH = 10;
 /** Longest serial number a guest can ask for (VIRTIO_BLK_ID_BYTES). */
 const SERIAL_BYTES = 20;
 
@@ -124,7 +128,7 @@ function openImage(path: string, request: DiskRequest, opened: number[]): Opened
   }
   if (format === "raw" && !request.readonly && !request.sparse) preallocate(file, sizeBytes, warnings);
 
-  const description = describeImage(format, file, sizeBytes, request, opened);
+  const description = describeImage(format, file, sizeBytes, request, backingFiles, opened);
   const virtualBytes = description.sizeBytes;
   if (virtualBytes % SECTOR_BYTES !== 0) {
     warnings.push(
@@ -157,6 +161,7 @@ function describeImage(
   file: FileDescription,
   fileBytes: number,
   request: DiskRequest,
+  backingFiles: boolean,
   opened: number[],
 ): DiskDescription {
   const base = {
@@ -167,21 +172,28 @@ function describeImage(
     ring: !request.disable_io_uring,
   };
   try {
-    const description = complete(base, request, opened);
-    const disk = attachDisk(description);
+    const description = complete(base, { ...request, backing_files: backingFiles }, opened, 0);
+    const disk = attachDisk(asReadonly(description));
     const { sizeBytes } = disk;
     disk.close();
     return { ...description, sizeBytes };
   } catch (error) {
     if (error instanceof DiskError) throw error;
     if (error instanceof ImageFault) {
-      throw cannotOpen(error.kind, file.path, undefined, error.cause ?? error.message);
+      throw cannotOpen(error.kind, file.path, "open", error.cause ?? error.message);
     }
+    if (error instanceof ImageDamage) throw cannotOpen("Corrupt image", file.path, "open", error.message);
     throw cannotOpen("I/O error", file.path, undefined, error);
   }
 }
 
-function complete(base: DiskDescription, request: DiskRequest, opened: number[]): DiskDescription {
+/** @param depth images above this one */
+function complete(
+  base: DiskDescription,
+  request: DiskRequest,
+  opened: number[],
+  depth: number,
+): DiskDescription {
   const { file, sizeBytes } = base;
   switch (base.format) {
     case "raw":
@@ -201,9 +213,59 @@ function complete(base: DiskDescription, request: DiskRequest, opened: number[])
       const text = readUpTo(new ImageFile(file), 0, sizeBytes);
       return { ...base, extents: openExtents(text, file.path, request.readonly, openExtent) };
     }
+    case "qcow2": {
+      const header = readHeader(new ImageFile(file), file.readonly);
+      if (header.backingName === undefined) return base;
+      // The original says the same of a chain that is too long.
+      if (!request.backing_files || depth >= MAX_BACKING_DEPTH) {
+        throw new ImageFault("Unsupported feature", "Maximum disk nesting depth exceeded");
+      }
+      const path = resolveBeside(file.path, header.backingName);
+      return { ...base, backing: openBacking(path, header.backingFormat, request, opened, depth + 1) };
+    }
     default:
       throw new ImageFault("Unsupported feature", `${base.format} images are not supported`);
   }
+}
+
+/** A name in an image is relative to the image's directory. */
+function resolveBeside(imagePath: string, name: string): string {
+  if (name.startsWith("/")) return name;
+  const real = Deno.realPathSync(imagePath);
+  return real.slice(0, real.lastIndexOf("/") + 1) + name;
+}
+
+/** Opens an image below another one, always for reading only. @throws ImageFault */
+function openBacking(
+  path: string,
+  format: string | undefined,
+  request: DiskRequest,
+  opened: number[],
+  depth: number,
+): DiskDescription {
+  if (format !== undefined && format !== "raw" && format !== "qcow2") {
+    throw new ImageFault("Unsupported feature", `Unsupported backing file format: ${format}`);
+  }
+  let file: FileDescription;
+  try {
+    file = openFile(path, true, request.direct);
+  } catch (error) {
+    throw new ImageFault("I/O error", "", { cause: error instanceof DiskError ? below(path, error) : error });
+  }
+  opened.push(file.fd);
+  const image = new ImageFile(file);
+  const sizeBytes = image.sizeBytes();
+  const actual = format ?? detectFormat(image, sizeBytes);
+  if (actual !== "raw" && actual !== "qcow2") {
+    throw new ImageFault("Unsupported feature", `Unsupported backing file format: ${actual}`);
+  }
+  const base = { format: actual, file, sizeBytes, sparse: false, ring: false };
+  return complete(base, request, opened, depth);
+}
+
+/** The reason a backing file could not be opened, with its path. */
+function below(path: string, error: DiskError): Error {
+  return new Error(`Backing file I/O error: ${path}`, { cause: error.cause });
 }
 
 /** Opens one file of an image and learns what kind it is. @throws DiskError */
