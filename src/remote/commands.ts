@@ -52,7 +52,7 @@ export const REMOTE_COMMANDS: readonly RemoteCommand[] = [
   command("boot", "Boot the created VM"),
   command("coredump", "Write a core dump of the VM", { argument: { name: "coredump_config" } }),
   command("counters", "Print the counters of the VM", { method: "GET" }),
-  command("create", "Create a VM from a JSON configuration; `-` is standard input", {
+  command("create", "Create a VM from JSON; `-` is standard input", {
     argument: { name: "path", default: "-" },
   }),
   command("delete", "Delete the VM"),
