@@ -36,6 +36,12 @@ export function monotonicNs(): number {
   return seconds() * NS_PER_SECOND + view.getUint32(tv_nsec, true);
 }
 
+/** Nanoseconds since 1970-01-01 UTC, exact. Allocates: for rare requests. */
+export function realtimeNs(): bigint {
+  lib.symbols.clock_gettime(CLOCK_REALTIME, bytes);
+  return BigInt(seconds()) * BigInt(NS_PER_SECOND) + BigInt(view.getUint32(tv_nsec, true));
+}
+
 /** Microseconds since 1970-01-01 UTC. */
 export function realtimeUs(): number {
   lib.symbols.clock_gettime(CLOCK_REALTIME, bytes);

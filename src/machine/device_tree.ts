@@ -28,7 +28,7 @@ export function deviceTree(devices: VmDevices, hasSerial: boolean): Record<strin
       type_: placed.barKind === "memory32" ? "Mmio32" : "Mmio64",
       prefetchable: false,
     };
-    nodes.push({ id, resources: [], parent, children: [] });
+    nodes.push({ id, resources: placed.device.resources ?? [], parent, children: [] });
     nodes.push({ id: parent, resources: [{ PciBar: bar }], children: [id], pci_bdf: placed.bdf });
   }
   return Object.fromEntries(nodes.map((node) => [node.id, node]));

@@ -3,18 +3,25 @@
  *
  * L5, I/O Worker. A new kind of device is a row in `ATTACH`.
  */
-import { monotonicNs } from "@ffi/libc/clock.ts";
+import { monotonicNs, realtimeNs } from "@ffi/libc/clock.ts";
 import { attachDisk } from "@vmm/backends/disk/attach.ts";
 import type { DiskDescription } from "@vmm/backends/disk/description.ts";
 import { attachTaps } from "@vmm/backends/net/tap_port.ts";
+import { hostPages } from "@vmm/backends/balloon/page_advisor.ts";
+import { createFlusher } from "@vmm/backends/pmem/flusher.ts";
 import { attachRngSource, type RngSource } from "@vmm/backends/rng_source.ts";
 import { RateLimiter } from "@vmm/base/rate_limiter.ts";
 import type { ChardevDescriptor } from "@vmm/backends/chardev/open_chardev.ts";
 import type { OpenCharDevice } from "@vmm/backends/chardev/open_char_device.ts";
+import { createBalloonHandler } from "@vmm/devices/virtio/balloon/handler.ts";
 import { type BlockBackend, createBlockHandler } from "@vmm/devices/virtio/block/handler.ts";
 import { createConsoleHandler } from "@vmm/devices/virtio/console/handler.ts";
 import { createNetHandler, type NetBackend } from "@vmm/devices/virtio/net/handler.ts";
+import { createPmemHandler } from "@vmm/devices/virtio/pmem/handler.ts";
 import { createRngHandler } from "@vmm/devices/virtio/rng/handler.ts";
+import { createRtcHandler } from "@vmm/devices/virtio/rtc/handler.ts";
+import { createWatchdogHandler, type WatchdogBackend } from "@vmm/devices/virtio/watchdog/handler.ts";
+import type { PmemBackend } from "./plug/pmem.ts";
 import type { HandlerFactory, IoEnvironment, VirtioDeviceDescriptor } from "@vmm/virtio/device.ts";
 
 /** What a Worker lends to devices as they are attached. */
@@ -62,6 +69,30 @@ const ATTACH: Record<string, Attach> = {
     const ports = attachTaps(backend.fds);
     return {
       start: (activation) => createNetHandler({ ...activation, backend }, { ports, nowMs }),
+      detach: () => {},
+    };
+  },
+  balloon() {
+    return {
+      start: (activation) => createBalloonHandler(activation, { pages: hostPages }),
+      detach: () => {},
+    };
+  },
+  pmem(descriptor) {
+    const file = createFlusher((descriptor.backend as PmemBackend).fd);
+    return { start: (activation) => createPmemHandler(activation, { file }), detach: () => file.close() };
+  },
+  rtc() {
+    return { start: (activation) => createRtcHandler(activation, { nowNs: realtimeNs }), detach: () => {} };
+  },
+  watchdog(descriptor) {
+    let { enabled } = descriptor.backend as WatchdogBackend;
+    return {
+      start: (activation) => {
+        const handler = createWatchdogHandler(activation, { enabled, nowMs });
+        enabled = false; // a restored watch goes on once; after a reset the guest has to ask again
+        return handler;
+      },
       detach: () => {},
     };
   },

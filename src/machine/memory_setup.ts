@@ -9,6 +9,7 @@ import { ContextError } from "@vmm/errors/context_error.ts";
 import type { KvmVm } from "@vmm/hypervisor/kvm/vm.ts";
 import { GuestMemory } from "@vmm/memory/guest_memory.ts";
 import { type BackingOptions, type HostRegion, mapRegion, unmapRegion } from "@vmm/memory/host_memory.ts";
+import { MemorySlots } from "./memory_slots.ts";
 
 /** Zone id of memory that is configured by a plain size. */
 const DEFAULT_ZONE = "mem0";
@@ -18,8 +19,8 @@ export interface VmMemory {
   readonly plan: MemoryPlan;
   readonly regions: readonly HostRegion[];
   readonly guest: GuestMemory;
-  /** First KVM slot not used by RAM. */
-  readonly nextSlot: number;
+  /** KVM's slots behind those of RAM. */
+  readonly slots: MemorySlots;
 }
 
 function fail(...messages: [string, ...string[]]): never {
@@ -103,7 +104,7 @@ export function setUpMemory(config: MemoryConfig, physBits: number, vm: KvmVm): 
     regions.forEach(unmapRegion);
     throw new ContextError(["Memory manager error"], cause as Error);
   }
-  return { plan, regions, guest: new GuestMemory(regions), nextSlot: regions.length };
+  return { plan, regions, guest: new GuestMemory(regions), slots: new MemorySlots(regions.length) };
 }
 
 /** Unmaps all RAM; only after every Worker that used it has stopped. */

@@ -8,6 +8,7 @@ import { signalEvent } from "@ffi/libc/io.ts";
 import { close } from "@ffi/libc/fd.ts";
 import type { DiskConfig } from "@schemas/api/disk.ts";
 import type { NetConfig } from "@schemas/api/net.ts";
+import type { PmemConfig } from "@schemas/api/virtio_devices.ts";
 import type { VmConfig } from "@schemas/api/vm_config.ts";
 import { GED_IRQ } from "@vmm/arch/x86_64/layout.ts";
 import type { GuestEvent } from "@vmm/bus/ports.ts";
@@ -19,6 +20,7 @@ import { UnsupportedError } from "@vmm/errors/unsupported_error.ts";
 import type { KvmVm } from "@vmm/hypervisor/kvm/vm.ts";
 import { setSlot } from "@vmm/pci/pci_block.ts";
 import { bumpGeneration } from "@vmm/bus/bus_block.ts";
+import { balloonActual, resizeBalloon } from "./balloon_control.ts";
 import type { Consoles } from "./consoles.ts";
 import { deviceTree } from "./device_tree.ts";
 import type { IoStart } from "./io_worker.ts";
@@ -184,7 +186,8 @@ export class Vm implements VmInstance {
 
   memoryActualSize(): bigint {
     const { total, hotplugged } = configuredMemory(this.config.memory);
-    return total - hotplugged;
+    const boot = total - hotplugged - balloonActual(this.parts.devices);
+    return boot > 0n ? boot : 0n;
   }
 
   async addDevice(kind: HotplugKind, config: unknown, _fds: readonly number[]): Promise<PciDeviceAddress> {
@@ -212,6 +215,8 @@ export class Vm implements VmInstance {
         const net = config as NetConfig;
         return plugNet(net, devices.idFor(ID_PREFIX.net, net.id));
       }
+      case "pmem":
+        return devices.plugPmem(config as PmemConfig);
       default:
         throw new UnsupportedError(`Hot-plugging a ${kind} device`, NOT_YET);
     }
@@ -255,8 +260,11 @@ export class Vm implements VmInstance {
     }
   }
 
-  async resize(_request: { vcpus?: number; ramBytes?: bigint; balloonBytes?: bigint }): Promise<void> {
-    throw new UnsupportedError("Resizing a running VM", NOT_YET);
+  async resize(request: { vcpus?: number; ramBytes?: bigint; balloonBytes?: bigint }): Promise<void> {
+    const { vcpus, ramBytes, balloonBytes } = request;
+    if (vcpus !== undefined) throw new UnsupportedError("Changing the vCPUs of a running VM", NOT_YET);
+    if (ramBytes !== undefined) throw new UnsupportedError("Changing the memory of a running VM", NOT_YET);
+    if (balloonBytes !== undefined) await resizeBalloon(this.parts.devices, this.#io!, balloonBytes);
   }
 
   async resizeZone(): Promise<void> {

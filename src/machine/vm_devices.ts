@@ -4,19 +4,25 @@
  * L5, main isolate. Source: machine model §5 "Slot order at boot".
  */
 import type { DiskConfig } from "@schemas/api/disk.ts";
+import type { PmemConfig } from "@schemas/api/virtio_devices.ts";
 import type { VmConfig } from "@schemas/api/vm_config.ts";
 import { ContextError } from "@vmm/errors/context_error.ts";
 import type { Consoles } from "./consoles.ts";
+import type { MemoryWindows } from "./memory_windows.ts";
 import type { PciTopology, PlacedDevice } from "./pci_topology.ts";
+import { plugBalloon } from "./plug/balloon.ts";
 import { plugConsole } from "./plug/console.ts";
 import { plugDisk } from "./plug/disk.ts";
 import { limiterOf } from "./plug/limiter.ts";
 import { plugNet } from "./plug/net.ts";
 import type { PciCommon, PluggedDevice } from "./plug/plugged_device.ts";
+import { plugPmem } from "./plug/pmem.ts";
 import { plugRng } from "./plug/rng.ts";
+import { plugRtc } from "./plug/rtc.ts";
+import { plugWatchdog } from "./plug/watchdog.ts";
 
 /** Prefixes of generated ids; all kinds share one counter. */
-export const ID_PREFIX = { disk: "_disk", net: "_net" } as const;
+export const ID_PREFIX = { disk: "_disk", net: "_net", pmem: "_pmem" } as const;
 
 const PVPANIC_ID = "__pvpanic";
 
@@ -28,7 +34,15 @@ export class VmDevices {
   /** The configuration with what opening the devices filled in. */
   config: VmConfig;
 
-  constructor(config: VmConfig, readonly pci: PciTopology, private readonly warn: (text: string) => void) {
+  /** Opened and not yet on a bus. */
+  readonly #unplaced: PluggedDevice[] = [];
+
+  constructor(
+    config: VmConfig,
+    readonly pci: PciTopology,
+    readonly windows: MemoryWindows,
+    private readonly warn: (text: string) => void,
+  ) {
     this.config = config;
     for (const group of config.rate_limit_groups ?? []) {
       const state = limiterOf(group.rate_limiter_config);
@@ -41,31 +55,54 @@ export class VmDevices {
     return configured ?? `${prefix}${this.#nextId++}`;
   }
 
-  /** Opens and places every configured device. What was opened stays to be released. @throws VmmError */
+  /**
+   * Opens every configured device, then places them: windows of device memory come before registers in the address space.
+   * What was opened stays to be released. @throws VmmError
+   */
   createAll(consoles: Consoles): void {
     const { config } = this;
     const taken = this.#reserveSlots(config);
-    if (consoles.console !== undefined) {
-      this.#place(plugConsole(config.console, consoles.console), taken);
+    this.#openAll(consoles);
+    for (let device = this.#unplaced[0]; device !== undefined; device = this.#unplaced[0]) {
+      this.#place(device, taken);
+      this.#unplaced.shift();
     }
-    const disks = config.disks?.map((disk) =>
-      this.#place(this.plugDisk(disk, false), taken).config as DiskConfig
-    );
-    const net = config.net?.map((one) =>
-      this.#place(plugNet(one, this.idFor(ID_PREFIX.net, one.id)), taken).config as typeof one
-    );
-    this.#place(plugRng(config.rng), taken);
     if (config.pvpanic) this.pci.addPvPanic(PVPANIC_ID);
-    this.config = { ...config, disks, net };
+  }
+
+  /** Opens the devices in the order of their slots, and completes the configuration. */
+  #openAll(consoles: Consoles): void {
+    const { config } = this;
+    const open = <T>(device: PluggedDevice, _config?: T): T => {
+      this.#unplaced.push(device);
+      return device.config as T;
+    };
+    if (consoles.console !== undefined) open(plugConsole(config.console, consoles.console));
+    const disks = config.disks?.map((disk) => open(this.plugDisk(disk, false), disk));
+    const net = config.net?.map((one) => open(plugNet(one, this.idFor(ID_PREFIX.net, one.id)), one));
+    open(plugRng(config.rng));
+    const pmem = config.pmem?.map((one) => open(this.plugPmem(one), one));
+    if (config.balloon !== undefined) open(plugBalloon(config.balloon));
+    if (config.watchdog) open(plugWatchdog());
+    if (config.rtc !== undefined) open(plugRtc(config.rtc));
+    this.config = { ...config, disks, net, pmem };
   }
 
   /** Slots that configurations name are kept from devices that take the lowest free one. */
   #reserveSlots(config: VmConfig): Map<string, number> {
     const key = (common: PciCommon) => `${common.pci_segment}:${common.pci_device_id}`;
     const taken = new Map<string, number>();
-    const all: PciCommon[] = [config.console, ...(config.disks ?? []), ...(config.net ?? []), config.rng];
+    const all: (PciCommon | undefined)[] = [
+      config.console,
+      ...(config.disks ?? []),
+      ...(config.net ?? []),
+      config.rng,
+      ...(config.pmem ?? []),
+      config.balloon,
+      config.rtc,
+    ];
     for (const common of all) {
-      if (common.pci_device_id === undefined) continue;
+      if (common?.pci_device_id === undefined) continue;
       try {
         taken.set(key(common), this.pci.takeSlot(common.pci_segment, common.pci_device_id));
       } catch (cause) {
@@ -84,18 +121,17 @@ export class VmDevices {
     }
   }
 
-  #place(device: PluggedDevice, taken: ReadonlyMap<string, number>): PluggedDevice {
+  /** Opens and maps a file. @throws ContextError with the original's words */
+  plugPmem(config: PmemConfig): PluggedDevice {
+    return plugPmem(config, this.idFor(ID_PREFIX.pmem, config.id), this.windows);
+  }
+
+  #place(device: PluggedDevice, taken: ReadonlyMap<string, number>): void {
     const { segment, slot } = device.placement;
     const reserved = slot === undefined ? undefined : taken.get(`${segment}:${slot}`);
-    try {
-      const actual = reserved ?? this.pci.takeSlot(segment, undefined);
-      this.placed.set(device.id, this.pci.place(device, actual, true));
-    } catch (cause) {
-      device.release();
-      throw cause;
-    }
+    const actual = reserved ?? this.pci.takeSlot(segment, undefined);
+    this.placed.set(device.id, this.pci.place(device, actual, true));
     device.warnings.forEach(this.warn);
-    return device;
   }
 
   /** Locks disk images against other VMs. @throws VmmError */
@@ -136,5 +172,6 @@ export class VmDevices {
   /** Closes every back-end; Workers have let go of them. */
   releaseAll(): void {
     for (const placed of [...this.placed.values()]) this.remove(placed);
+    for (const device of this.#unplaced.splice(0)) device.release();
   }
 }

@@ -21,6 +21,7 @@ import { Consoles } from "./consoles.ts";
 import { segmentWeights, topologyOf } from "./firmware_tables.ts";
 import { kvmHost } from "./kvm_host.ts";
 import { releaseMemory, setUpMemory, type VmMemory } from "./memory_setup.ts";
+import { MemoryWindows } from "./memory_windows.ts";
 import { PciTopology } from "./pci_topology.ts";
 import { createPlatform } from "./platform.ts";
 import { VcpuSet } from "./vcpu_set.ts";
@@ -110,7 +111,8 @@ function build(
       time: { monotonicNs, realtimeUs },
     });
     const warn = (text: string) => onEvent({ kind: "log", level: "warn", key: text, text });
-    devices = new VmDevices(config, new PciTopology(platform, vm), warn);
+    const windows = new MemoryWindows(platform.apertures, vm, memory.slots);
+    devices = new VmDevices(config, new PciTopology(platform, vm), windows, warn);
     devices.createAll(consoles);
     const instance: { vm?: Vm } = {};
     const forward = (event: GuestEvent) => {
@@ -148,16 +150,12 @@ function hasDebugConsole(config: VmConfig): boolean {
 /** Configured things this version has no machinery for: a clear error instead of a guest without them. */
 function unsupportedDevices(config: VmConfig): ContextError | undefined {
   const configured: Record<string, unknown> = {
-    balloon: config.balloon,
     fs: config.fs?.length,
     generic_vhost_user: config.generic_vhost_user?.length,
-    pmem: config.pmem?.length,
     devices: config.devices?.length,
     user_devices: config.user_devices?.length,
     vdpa: config.vdpa?.length,
     vsock: config.vsock,
-    watchdog: config.watchdog,
-    rtc: config.rtc,
     iommu: config.iommu,
     tpm: config.tpm,
     ivshmem: config.ivshmem,
