@@ -5,10 +5,10 @@
  */
 import type { Disk } from "@vmm/virtio/ports/disk.ts";
 import type { DiskDescription } from "./description.ts";
-import { ImageFault } from "./disk_error.ts";
 import { FlatDisk } from "./flat.ts";
 import { Qcow2Disk } from "./qcow2/disk.ts";
 import { RawDisk } from "./raw.ts";
+import { VhdxDisk } from "./vhdx/disk.ts";
 
 /**
  * Attaches an image. One attached disk per image at a time, except for reading. A writable image that its last writer left
@@ -23,12 +23,12 @@ export function attachDisk(description: DiskDescription): Disk {
       return new FlatDisk(description);
     case "qcow2":
       return new Qcow2Disk(description, description.backing && attachDisk(description.backing));
-    default:
-      throw new ImageFault("Unsupported feature", `${description.format} images are not supported`);
+    case "vhdx":
+      return new VhdxDisk(description);
   }
 }
 
 /** The same description, for a look that changes nothing. */
 export function asReadonly(description: DiskDescription): DiskDescription {
-  return { ...description, file: { ...description.file, readonly: true } };
+  return { ...description, isProbe: true, file: { ...description.file, readonly: true } };
 }

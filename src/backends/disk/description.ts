@@ -33,6 +33,8 @@ export interface DiskDescription {
   readonly sizeBytes: number;
   /** Unneeded space may be given back to the host. */
   readonly sparse: boolean;
+  /** Only looked at: what its last writer left undone does not matter. */
+  readonly isProbe?: boolean;
   /** Use io_uring where it is the faster way, or never. */
   readonly ring: boolean;
   /** qcow2: the image below, if it has one and it may be used. */

@@ -223,8 +223,8 @@ function complete(
       const path = resolveBeside(file.path, header.backingName);
       return { ...base, backing: openBacking(path, header.backingFormat, request, opened, depth + 1) };
     }
-    default:
-      throw new ImageFault("Unsupported feature", `${base.format} images are not supported`);
+    case "vhdx":
+      return base;
   }
 }
 

@@ -1,31 +1,13 @@
 import assert from "node:assert/strict";
 import { addressOf } from "@ffi/libc/syscall.ts";
+import { diskRequest, iovecOf, pattern } from "@vmm/backends/disk/testing/images.ts";
 import { type DiskRequest, openDisk } from "@vmm/backends/disk/open.ts";
 import { attachDisk } from "@vmm/backends/disk/attach.ts";
 import { DiskError } from "@vmm/backends/disk/disk_error.ts";
 import { IovecSlice } from "@vmm/backends/disk/iovec.ts";
 
-/** An iovec list over buffers, which stay referenced by `parts`. */
-function iovecOf(parts: readonly Uint8Array<ArrayBuffer>[]): Uint8Array<ArrayBuffer> {
-  const view = new DataView(new ArrayBuffer(16 * parts.length));
-  parts.forEach((part, i) => {
-    view.setBigUint64(16 * i, addressOf(part), true);
-    view.setBigUint64(16 * i + 8, BigInt(part.byteLength), true);
-  });
-  return new Uint8Array(view.buffer);
-}
-
-const request = (path: string, change: Partial<DiskRequest> = {}): DiskRequest => ({
-  path,
-  readonly: false,
-  direct: false,
-  sparse: true,
-  backing_files: false,
-  image_type: "Raw",
-  disable_io_uring: false,
-  lock_granularity: "ByteRange",
-  ...change,
-});
+const request = (path: string, change: Partial<DiskRequest> = {}) =>
+  diskRequest(path, { image_type: "Raw", ...change });
 
 function withFile(sizeBytes: number, run: (path: string) => void): void {
   const path = Deno.makeTempFileSync();
