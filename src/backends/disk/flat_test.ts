@@ -53,7 +53,7 @@ Deno.test("openDisk() refuses a VMDK whose extents cannot be had", async () => {
     Deno.writeFileSync(`${directory}/short.vmdk`, new Uint8Array(100));
     assert.deepEqual(chainOf('RW 8 FLAT "short.vmdk" 0').slice(0, 2), [
       "Cannot open disk path",
-      `Out of bounds (path=${path})`,
+      `Out of bounds (path=${path} op=open)`,
     ]);
     Deno.symlinkSync(`${directory}/short.vmdk`, `${directory}/link.vmdk`);
     assert.match(chainOf('RW 0 FLAT "short.vmdk" 0')[2], /zero size/);

@@ -19,9 +19,6 @@ function withFile(sizeBytes: number, run: (path: string) => void): void {
   }
 }
 
-const pattern = (length: number, seed: number) =>
-  Uint8Array.from({ length }, (_, i) => (i * 31 + seed) & 0xff);
-
 for (const direct of [false, true]) {
   Deno.test(`raw disk ${direct ? "with direct I/O " : ""}reads back what it wrote, aligned or not`, () => {
     withFile(64 * 1024 + 512, (path) => {
