@@ -125,12 +125,12 @@ function readDeviceType(raw: string): number {
 
 export const readGenericVhostUser: OptionReader<GenericVhostUserConfig> = (text) =>
   labelled("Error parsing --generic-vhost-user", () => {
-    const { fields } = readOption(genericVhostUserParameters, text, {
-      device_type: readDeviceType,
-      virtio_id: readDeviceType,
-    });
+    // Only the one that counts is looked at: `device_type`, else its older name.
+    const keep = (raw: string) => raw;
+    const { fields } = readOption(genericVhostUserParameters, text, { device_type: keep, virtio_id: keep });
     if (fields.device_type === undefined) {
       throw OptionError.rule("Error parsing --generic-vhost-user: device_type missing");
     }
+    fields.device_type = readDeviceType(fields.device_type as string);
     return { iommu: false, ...fields } as GenericVhostUserConfig;
   });

@@ -44,7 +44,7 @@ function errorList(body: string): string[] | string {
 }
 
 /** What is printed for a response that reports an error. */
-export function serverErrorText({ status, body }: HttpResponse): string {
+export function serverErrorText({ status, body = "" }: HttpResponse): string {
   const list = errorList(body);
   if (typeof list !== "string") {
     return chainText([

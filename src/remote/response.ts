@@ -7,7 +7,8 @@
 /** One response. */
 export interface HttpResponse {
   readonly status: number;
-  readonly body: string;
+  /** Undefined when none was announced, which is not the same as an empty one. */
+  readonly body: string | undefined;
 }
 
 /** A response that cannot be read; `message` and the `cause`'s are the texts of the original's client. */
@@ -25,7 +26,8 @@ const decoder = new TextDecoder();
 type Framing =
   | { readonly kind: "length"; readonly bytes: number }
   | { readonly kind: "chunked" }
-  | { readonly kind: "close" };
+  | { readonly kind: "close" }
+  | { readonly kind: "none" };
 
 interface Head {
   readonly status: number;
@@ -54,15 +56,13 @@ function parseHead(text: string, bodyAt: number): Head {
 function framingOf(status: number, headers: ReadonlyMap<string, string>): Framing {
   const length = headers.get("content-length");
   // 1xx and 204 have no body, whatever the headers say.
-  if (status < 200 || status === 204) return { kind: "length", bytes: 0 };
+  if (status < 200 || status === 204) return { kind: "none" };
   if (headers.get("transfer-encoding")?.toLowerCase() === "chunked") return { kind: "chunked" };
   if (length !== undefined) {
     return { kind: "length", bytes: digits(length, "Error parsing HTTP Content-Length field") };
   }
   // A server that keeps the connection and announces nothing has nothing to send.
-  return headers.get("connection")?.toLowerCase() === "close"
-    ? { kind: "close" }
-    : { kind: "length", bytes: 0 };
+  return { kind: headers.get("connection")?.toLowerCase() === "close" ? "close" : "none" };
 }
 
 /** The chunks of `bytes` joined; undefined while the last one is not there. */
@@ -118,7 +118,7 @@ export class ResponseReader {
         continue;
       }
       if (status < 200) return undefined;
-      return { status, body: decoder.decode(body) };
+      return { status, body: framing.kind === "none" ? undefined : decoder.decode(body) };
     }
     return undefined;
   }
@@ -126,8 +126,9 @@ export class ResponseReader {
   /** What there is when the server closes: a body cut short counts. @throws ResponseError when there is no response */
   end(): HttpResponse {
     if (!this.#findHead()) throw new ResponseError("HTTP output is missing protocol statement");
-    const { status, bodyAt } = this.#head!;
-    return { status, body: decoder.decode(this.#bytes.subarray(bodyAt, this.#length)) };
+    const { status, framing, bodyAt } = this.#head!;
+    const body = this.#bytes.subarray(bodyAt, this.#length);
+    return { status, body: framing.kind === "none" ? undefined : decoder.decode(body) };
   }
 
   #append(chunk: Uint8Array): void {
@@ -162,6 +163,8 @@ export class ResponseReader {
         return joinChunks(bytes);
       case "close":
         return undefined;
+      case "none":
+        return bytes.subarray(0, 0);
     }
   }
 }

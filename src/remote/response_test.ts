@@ -21,8 +21,8 @@ Deno.test("ResponseReader reads the bare status line and the ordinary one", () =
   for (const line of ["HTTP/1.1 200 ", "HTTP/1.1 200", "HTTP/1.1 200 OK", "HTTP/1.0 200 Very well"]) {
     assert.deepEqual(whole(`${line}\r\nContent-Length: 2\r\n\r\n{}`), { status: 200, body: "{}" }, line);
   }
-  assert.deepEqual(whole("HTTP/1.1 204 \r\nServer: x\r\n\r\n"), { status: 204, body: "" });
-  assert.deepEqual(whole("HTTP/1.1 200 \r\n\r\n"), { status: 200, body: "" });
+  assert.deepEqual(whole("HTTP/1.1 204 \r\nServer: x\r\n\r\n"), { status: 204, body: undefined });
+  assert.deepEqual(whole("HTTP/1.1 200 \r\n\r\n"), { status: 200, body: undefined });
   assert.deepEqual(whole("HTTP/1.1 500 \r\ncontent-length:3\r\n\r\nabc"), { status: 500, body: "abc" });
 });
 

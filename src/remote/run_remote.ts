@@ -80,7 +80,7 @@ async function carryOut(invocation: Command, io: RemoteIo): Promise<number> {
       io.err(serverErrorText(response));
       return 1;
     }
-    if (response.status === 200) io.out(`${response.body}\n`);
+    if (response.body !== undefined) io.out(`${response.body}\n`);
     return 0;
   } catch (error) {
     io.err(await clientErrorText(error));
