@@ -178,16 +178,18 @@ function requirePresent(table: ParameterTable, given: ReadonlyMap<string, string
 }
 
 /**
- * Reads the option value `text` by `table`. `special`: readers of the parameters that have one, by key.
- * @throws OptionError, or ContextError above one for the PCI block
+ * Reads the option value `text` by `table`. `special`: readers of the parameters that have one, by key. `check`: looks at what
+ * is there before values are read. @throws OptionError, or ContextError above one for the PCI block
  */
 export function readOption(
   table: ParameterTable,
   text: string,
   special: Readonly<Record<string, SpecialReader>> = {},
+  check: (given: ReadonlyMap<string, string>) => void = () => {},
 ): ReadOption {
   const given = readPairs(text, (key) => Object.hasOwn(table, key) ? table[key].kind !== "word" : undefined);
   requirePresent(table, given);
+  check(given);
   const fields: Record<string, unknown> = {};
   const buckets: Buckets = {};
   for (const key in table) {

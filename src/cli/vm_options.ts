@@ -83,12 +83,14 @@ function withMode(
   table: ParameterTable,
   special: Readonly<Record<string, SpecialReader>> = {},
 ): Record<string, unknown> {
-  const { fields, given } = readOption(table, text, special);
-  const selected = Object.keys(CONSOLE_MODES).find((key) => given.has(key));
-  if (selected === undefined) {
-    throw OptionError.rule("Error parsing --console: invalid console mode given");
-  }
-  const mode: ConsoleMode = CONSOLE_MODES[selected];
+  let mode: ConsoleMode | undefined;
+  const { fields } = readOption(table, text, special, (given) => {
+    const selected = Object.keys(CONSOLE_MODES).find((key) => given.has(key));
+    if (selected === undefined) {
+      throw OptionError.rule("Error parsing --console: invalid console mode given");
+    }
+    mode = CONSOLE_MODES[selected];
+  });
   const { file, socket, ...rest } = fields;
   return {
     ...(mode === "File" && file !== undefined && { file }),
@@ -104,22 +106,27 @@ export const readConsole: OptionReader<ConsoleConfig> = (text) =>
 export const readSerial: OptionReader<SerialConfig> = (text) =>
   labelled("Error parsing --serial", () => withMode(text, serialParameters) as SerialConfig);
 
+/** A fault the original finds while reading and reports as one of the whole configuration. */
+function configurationFault(message: string): ContextError {
+  return new ContextError(["Error validating configuration"], OptionError.rule(message));
+}
+
 function readIoBase(raw: string): number {
   const port = readHex16(raw);
   if (port !== undefined) return port;
-  throw new ContextError(
-    ["Error validating configuration"],
-    OptionError.rule(
-      `The IO port was not properly provided in hex or a \`0x\` prefix is missing: ${withoutQuotes(raw)}`,
-    ),
+  throw configurationFault(
+    `The IO port was not properly provided in hex or a \`0x\` prefix is missing: ${withoutQuotes(raw)}`,
   );
 }
 
 export const readDebugConsole: OptionReader<DebugConsoleConfig> = (text) =>
-  labelled(
-    "Error parsing --console",
-    () => withMode(text, debugConsoleParameters, { iobase: readIoBase }) as DebugConsoleConfig,
-  );
+  labelled("Error parsing --console", () => {
+    const config = withMode(text, debugConsoleParameters, { iobase: readIoBase }) as DebugConsoleConfig;
+    if (config.mode === "File" && config.file === undefined) {
+      throw configurationFault("Path missing when using file console mode");
+    }
+    return config;
+  });
 
 export const readPlatform: OptionReader<PlatformConfig> = (text) =>
   labelled("Error parsing --platform", () => {
@@ -140,6 +147,9 @@ export const readNuma: OptionReader<NumaConfig> = (text) =>
     const { fields } = readOption(numaParameters, text);
     if (fields.guest_numa_id === undefined) {
       throw OptionError.invalidValue("guest_numa_id is required for all NUMA nodes");
+    }
+    if (fields.device_id !== undefined && (fields.cpus !== undefined || fields.memory_zones !== undefined)) {
+      throw OptionError.invalidValue("device_id in numa config cannot be used with cpus or memory zones");
     }
     return fields as NumaConfig;
   });
