@@ -86,10 +86,20 @@ function restoreBody(text: string): RemoteBody {
   }, [...(restore.net_fds ?? []).flatMap(({ fds }) => fds ?? []), ...handedFds(restore)]);
 }
 
+/** `bytes`, which must be text. @throws OptionError */
+function requireText(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  try {
+    new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return bytes;
+  } catch {
+    throw OptionError.rule("stream did not contain valid UTF-8");
+  }
+}
+
 function createBody(path: string, readInput: ReadInput): RemoteBody {
   const body = path === "-"
-    ? under("Error reading from stdin", readInput)
-    : under("Error reading from file", () => new Uint8Array(readFileSync(path)));
+    ? under("Error reading from stdin", () => requireText(readInput()))
+    : under("Error reading from file", () => requireText(new Uint8Array(readFileSync(path))));
   return { body, fds: [] };
 }
 
