@@ -54,9 +54,12 @@ interface Device {
 
 let memory: GuestMemory;
 let vm: VmFd;
+/** The Worker waits for its end in the event loop, where it can be ended. */
+let stopped = false;
 let serial: { device: OpenCharDevice; input: SerialInput } | undefined;
 const devices = new Map<string, Device>();
 const charDevices = new Map<SharedArrayBuffer, OpenCharDevice>();
+let stopped = false;
 
 const loop = new IoLoop((error) =>
   postEvent({ kind: "log", level: "error", key: "io", text: `I/O Worker: ${error.stack ?? error.message}` })
@@ -67,6 +70,7 @@ const env: IoEnvironment = {
   rewatch: loop.rewatch.bind(loop),
   unwatch: loop.unwatch.bind(loop),
   timer: loop.timer.bind(loop),
+  attend: loop.attend.bind(loop),
   post: postEvent,
 };
 
@@ -130,11 +134,16 @@ function resume(): void {
   serial?.device.setInput(serial.input);
 }
 
-/** Stops everything before the VM goes away: nothing in this Worker touches guest memory afterwards. */
+/**
+ * Stops everything before the VM goes away: nothing in this Worker touches guest memory afterwards. The loop is not entered
+ * again: a Worker blocked in it would never end.
+ */
 function stop(): void {
   for (const id of [...devices.keys()]) removeDevice(id);
   for (const chardev of charDevices.values()) chardev.stop();
   charDevices.clear();
+  stopped = true;
+  loop.close();
 }
 
 const service: WorkerService = new WorkerService(
@@ -154,7 +163,7 @@ const service: WorkerService = new WorkerService(
     windowChanged: (id: string) => devices.get(id)?.runner.command({ kind: "resize" }),
   },
   () => {
-    if (vm !== undefined) loop.run(() => service.hasMail());
+    if (vm !== undefined && !stopped) loop.run(() => service.hasMail());
   },
 );
 service.serve();

@@ -129,9 +129,9 @@ export class VcpuSet {
     await Promise.all(this.threads.map((thread) => thread.resume()));
   }
 
-  /** Injects an NMI into every vCPU. @throws OsError */
-  nmi(): void {
-    for (const vcpu of this.#vcpus) vcpu.nmi();
+  /** Injects an NMI into every vCPU, from its own thread: the ioctl waits for KVM_RUN to return. @throws WorkerError */
+  async nmi(): Promise<void> {
+    await this.call("nmi", undefined);
   }
 
   /** Calls a method in every vCPU's Worker. */

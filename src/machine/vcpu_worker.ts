@@ -4,8 +4,11 @@
  * L5. One isolate and OS thread per vCPU: `start` gives it the vCPU and the machine's descriptions, then it lives in the
  * exit loop and leaves it only for messages and to stop.
  */
+import { KVM } from "@ffi/kvm/codes.ts";
+import { ioctlValue } from "@ffi/kvm/ioctl.ts";
 import { wrap } from "@ffi/libc/mmap.ts";
 import { armKick } from "@ffi/libc/signal.ts";
+import { check } from "@ffi/libc/syscall.ts";
 import { setAffinity, setThreadName, threadId } from "@ffi/libc/thread.ts";
 import { COM1_PORT } from "@vmm/arch/x86_64/layout.ts";
 import type { GuestEvent } from "@vmm/bus/ports.ts";
@@ -36,13 +39,15 @@ export interface VcpuStart {
 
 let machine: VcpuMachine | undefined;
 let loop: VcpuLoop | undefined;
+let vcpuFd = -1;
 
 const post = (event: GuestEvent) => postEvent(event);
 
 function start(request: VcpuStart): void {
   setThreadName(`vcpu${request.index}`);
   if (request.affinity !== undefined) setAffinity(request.affinity);
-  armKick(request.vcpuFd);
+  vcpuFd = request.vcpuFd;
+  armKick(vcpuFd);
   const control = VcpuControl.attach(request.control);
   const vm = new VmFd(request.vmFd);
   machine = new VcpuMachine({
@@ -103,6 +108,7 @@ const service: WorkerService = new WorkerService(
     attach: () => {},
     warm,
     start,
+    nmi: () => check(BigInt(ioctlValue(vcpuFd, KVM.NMI, 0n)), "KVM_NMI"),
     addFunction: (fn: FunctionDescription) => machine!.addFunction(fn),
     removeFunction: ({ segment, slot }: { segment: number; slot: number }) =>
       machine!.removeFunction(segment, slot),

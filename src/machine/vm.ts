@@ -82,6 +82,7 @@ export class Vm implements VmInstance {
     const image = loadBootImage(
       {
         kernel,
+        isFirmware,
         initramfs: isFirmware ? undefined : payload.initramfs,
         cmdline: isFirmware ? undefined : payload.cmdline,
       },
@@ -172,7 +173,7 @@ export class Vm implements VmInstance {
   }
 
   async nmi(): Promise<void> {
-    this.parts.vcpus.nmi();
+    await this.parts.vcpus.nmi();
   }
 
   counters(): Record<string, Record<string, bigint>> {

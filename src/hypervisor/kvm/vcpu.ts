@@ -104,12 +104,6 @@ export class KvmVcpu {
     return table;
   }
 
-  /** Queues a non-maskable interrupt. @throws OsError */
-  nmi(): void {
-    const result = ioctlValue(this.fd, KVM.NMI, 0n);
-    if (result < 0) throw new OsError(-result, "KVM_NMI", `vcpu ${this.index}`);
-  }
-
   /** Tells the guest's clock watchdog that it was stopped; KVMs without a guest clock refuse, which is no error. */
   notifyPaused(): void {
     ioctlValue(this.fd, KVM.KVMCLOCK_CTRL, 0n);
