@@ -54,8 +54,6 @@ interface Device {
 
 let memory: GuestMemory;
 let vm: VmFd;
-/** The Worker waits for its end in the event loop, where it can be ended. */
-let stopped = false;
 let serial: { device: OpenCharDevice; input: SerialInput } | undefined;
 const devices = new Map<string, Device>();
 const charDevices = new Map<SharedArrayBuffer, OpenCharDevice>();
