@@ -1,0 +1,89 @@
+/** Rebooting costs nothing that stays: descriptors, threads, memory. */
+import assert from "node:assert/strict";
+import { TempDisk } from "@tests/framework/images.ts";
+import { type Command, Puppet } from "@tests/framework/puppet.ts";
+import type { Vm } from "@tests/framework/vm.ts";
+import { guestTest, startVm } from "./subject.ts";
+
+const MIB = 2 ** 20;
+const WARM_UPS = 4;
+const ROUNDS = 10;
+/**
+ * A VM that stays behind costs more than this per round: its mappings, an isolate for each vCPU. Collectors let the heap
+ * breathe by less, over all rounds.
+ */
+const ALLOWED_KIB = 20 * 1024;
+/** Idle helper threads of the runtime come and go; what is lost per round would be as many as there are rounds. */
+const ALLOWED_THREADS = 4;
+
+interface Use {
+  descriptors: string[];
+  vcpus: string[];
+  threads: number;
+  pssKib: number;
+}
+
+async function use(vm: Vm): Promise<Use> {
+  const threads = await vm.threads();
+  return {
+    descriptors: [...(await vm.descriptors()).values()].map((target) => target.replace(/\d+/g, "N")).sort(),
+    vcpus: threads.filter((name) => /^vcpu/.test(name)),
+    threads: threads.length,
+    pssKib: await vm.memoryKib("Pss"),
+  };
+}
+
+const WAYS: Record<string, (vm: Vm, puppet: Puppet) => Promise<unknown>> = {
+  "vm.reboot": (vm) => vm.api.mustPut("vm.reboot"),
+  "the guest's reset": (_, puppet) => puppet.leave(["outb", 0x64, 0xfe] satisfies Command),
+  "vm.shutdown and vm.boot": async (vm) => {
+    await vm.api.mustPut("vm.shutdown");
+    await vm.api.mustPut("vm.boot");
+  },
+  "vm.delete and vm.create": async (vm) => {
+    const { config } = await vm.api.info();
+    await vm.api.mustPut("vm.delete");
+    await vm.api.mustPut("vm.create", config);
+    await vm.api.mustPut("vm.boot");
+  },
+};
+
+for (const [name, reboot] of Object.entries(WAYS)) {
+  guestTest(`${ROUNDS} times ${name}: no more descriptors, threads and memory than before`, async () => {
+    await using puppet = await Puppet.make();
+    await using disk = await TempDisk.empty(MIB);
+    await using vm = await startVm();
+    await vm.api.mustPut(
+      "vm.create",
+      puppet.config({
+        cpus: { boot_vcpus: 2, max_vcpus: 2 },
+        disks: [{ path: disk.path, image_type: "Raw" }],
+        serial: { mode: "Pty" },
+        console: { mode: "Pty" },
+      }),
+    );
+    await vm.api.mustPut("vm.boot");
+    await puppet.started();
+    let starts = 1;
+    const rounds = async (count: number) => {
+      for (let round = 0; round < count; round++) {
+        await reboot(vm, puppet);
+        await puppet.started(++starts);
+      }
+      // Whatever the last start still does in the background is done when requests are answered.
+      assert.equal((await vm.api.info()).state, "Running");
+    };
+    await rounds(WARM_UPS);
+    const before = await use(vm);
+    await rounds(ROUNDS);
+    const after = await use(vm);
+    assert.deepEqual(after.descriptors, before.descriptors);
+    assert.deepEqual(after.vcpus, ["vcpu0", "vcpu1"]);
+    assert.ok(
+      after.threads <= before.threads + ALLOWED_THREADS,
+      `${before.threads} → ${after.threads} threads`,
+    );
+    assert.ok(after.pssKib <= before.pssKib + ALLOWED_KIB, `${before.pssKib} → ${after.pssKib} KiB`);
+    assert.equal(await puppet.starts(), starts);
+  });
+}
