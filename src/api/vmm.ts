@@ -53,6 +53,21 @@ function descriptorsIn(config: VmConfig | undefined): Set<number> {
   return new Set(all.filter((fd) => fd >= 0));
 }
 
+/** What `vm.info` tells of an instance. */
+export interface InstanceView {
+  readonly state: VmState;
+  readonly memoryActualSize: bigint;
+  readonly deviceTree: Record<string, unknown>;
+}
+
+function viewOf(instance: VmInstance): InstanceView {
+  return {
+    state: instance.state,
+    memoryActualSize: instance.memoryActualSize(),
+    deviceTree: instance.deviceTree(),
+  };
+}
+
 /** Configuration and instance. */
 export class Vmm {
   readonly events: EventStream;
@@ -63,6 +78,7 @@ export class Vmm {
   #instance: VmInstance | undefined;
   #tools: ConfigTools | undefined;
   #factory: VmFactory | undefined;
+  #replaced: InstanceView | undefined;
   #consolesOpen = false;
   #configText: string | undefined;
 
@@ -79,6 +95,11 @@ export class Vmm {
   /** The live VM. */
   get instance(): VmInstance | undefined {
     return this.#instance;
+  }
+
+  /** What can be seen of the instance: of the one before, while it is being replaced. */
+  get view(): InstanceView | undefined {
+    return this.#replaced ?? (this.#instance && viewOf(this.#instance));
   }
 
   /** Column of the state matrix. */
@@ -147,9 +168,10 @@ export class Vmm {
   /** Makes an instance of the stored configuration and starts it. One that fails to start stays, in state Created. */
   async bootInstance(): Promise<void> {
     assertInternal(this.#instance === undefined, "An instance exists already");
+    const factory = await this.#machine();
+    factory.checkMemory?.(this.wantConfig());
     await this.store((await this.tools()).validate(this.wantConfig()));
     await this.openConsoles();
-    const factory = await this.#machine();
     const epoch = ++this.epoch;
     this.#instance = await factory.create(
       this.wantConfig(),
@@ -157,6 +179,17 @@ export class Vmm {
     );
     if (this.#instance.config !== undefined) await this.store(this.#instance.config);
     await this.#instance.boot();
+  }
+
+  /** Puts a new instance in the place of the present one, which is what is seen until the new one runs. */
+  async replaceInstance(): Promise<void> {
+    this.#replaced = viewOf(this.wantInstance());
+    try {
+      await this.dropInstance();
+      await this.bootInstance();
+    } finally {
+      this.#replaced = undefined;
+    }
   }
 
   /** Stops and drops the instance and closes the consoles; the configuration stays. */

@@ -11,6 +11,10 @@ import { GuestMemory } from "@vmm/memory/guest_memory.ts";
 import { type BackingOptions, type HostRegion, mapRegion, unmapRegion } from "@vmm/memory/host_memory.ts";
 import { MemorySlots } from "./memory_slots.ts";
 
+const PAGE_BYTES = 4096n;
+const DEFAULT_HUGEPAGE_BYTES = 2n << 20n;
+const MISALIGNED = "Memory size is misaligned with default page size or its hugepage size";
+
 /** Zone id of memory that is configured by a plain size. */
 const DEFAULT_ZONE = "mem0";
 
@@ -28,23 +32,28 @@ function fail(...messages: [string, ...string[]]): never {
   throw new ContextError(["Memory manager error", ...context.reverse()], new Error(root));
 }
 
+/** Passes what can be had by its numbers. @throws ContextError with the original's text */
+export function checkMemory(config: MemoryConfig): void {
+  zonesOf(config);
+}
+
 /** What the configuration asks for, checked. @throws ContextError with the original's text */
 function zonesOf(config: MemoryConfig): { zones: ZoneRequest[]; options: Map<string, BackingOptions> } {
   const { zones: userZones, size } = config;
   const options = new Map<string, BackingOptions>();
   if (userZones === undefined || userZones.length === 0) {
-    if (size === 0n) fail("Memory size is 0 and no memory zone is given");
-    if (config.hotplug_size === 0n) fail("Memory hotplug size is 0");
-    options.set(DEFAULT_ZONE, backing(config));
+    if (size === 0n) fail("No memory zones found");
+    if (config.hotplug_size === 0n) fail("Invalid size for resizing. Can be anything except 0");
+    options.set(DEFAULT_ZONE, backing(config, size));
     const hotplugSizeBytes = config.hotplug_method === "VirtioMem" && config.hotplug_size !== undefined
       ? Number(config.hotplug_size)
       : undefined;
     return { zones: [{ id: DEFAULT_ZONE, sizeBytes: Number(size), hotplugSizeBytes }], options };
   }
-  if (size !== 0n) fail("Memory size must be 0 when memory zones are given");
+  if (size !== 0n) fail("Memory configuration is not valid");
   const zones = userZones.map((zone) => {
     if (options.has(zone.id)) fail("Memory zone identifier is not unique");
-    options.set(zone.id, { ...backing(zone), thp: config.thp, file: zone.file });
+    options.set(zone.id, { ...backing(zone, zone.size), thp: config.thp, file: zone.file });
     return {
       id: zone.id,
       sizeBytes: Number(zone.size),
@@ -64,7 +73,12 @@ function backing(
     mergeable: boolean;
     thp?: boolean;
   },
+  size: bigint,
 ): BackingOptions {
+  const pageSize = from.hugepages ? from.hugepage_size ?? DEFAULT_HUGEPAGE_BYTES : PAGE_BYTES;
+  if (pageSize === 0n || size % pageSize !== 0n) {
+    fail(MISALIGNED, `${size} bytes are not a multiple of the page size ${pageSize}`);
+  }
   return {
     shared: from.shared,
     hugepages: from.hugepages,

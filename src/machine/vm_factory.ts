@@ -20,7 +20,7 @@ import { KvmVm } from "@vmm/hypervisor/kvm/vm.ts";
 import { Consoles } from "./consoles.ts";
 import { segmentWeights, topologyOf } from "./firmware_tables.ts";
 import { kvmHost } from "./kvm_host.ts";
-import { releaseMemory, setUpMemory, type VmMemory } from "./memory_setup.ts";
+import { checkMemory, releaseMemory, setUpMemory, type VmMemory } from "./memory_setup.ts";
 import { MemoryWindows } from "./memory_windows.ts";
 import { PciTopology } from "./pci_topology.ts";
 import { createPlatform } from "./platform.ts";
@@ -49,6 +49,10 @@ export class KvmVmFactory implements VmFactory {
   /** The terminal's size changed (SIGWINCH). */
   async windowChanged(): Promise<void> {
     await this.#current?.windowChanged();
+  }
+
+  checkMemory(config: VmConfig): void {
+    checkMemory(config.memory);
   }
 
   async create(config: VmConfig, onEvent: (event: GuestEvent) => void): Promise<VmInstance> {

@@ -72,6 +72,12 @@ export interface VmFactory {
   prepareConsoles(config: VmConfig): Promise<VmConfig>;
   /** Forgets the console back-ends (vm.delete). */
   releaseConsoles(): Promise<void>;
+  /**
+   * Looks at the memory part of a configuration before the rest is validated, as the original builds memory first.
+   *
+   * @throws ContextError
+   */
+  checkMemory?(config: VmConfig): void;
   /** Builds memory, devices and vCPUs. `onEvent` is called on main for everything the guest makes happen. */
   create(config: VmConfig, onEvent: (event: GuestEvent) => void): Promise<VmInstance>;
 }

@@ -57,14 +57,13 @@ export function mapRegion(
 ): HostRegion {
   const pageBytes = options.hugepages ? options.hugepageSizeBytes ?? DEFAULT_HUGEPAGE_BYTES : PAGE_BYTES;
   if (pageBytes === 0 || sizeBytes % pageBytes !== 0) {
-    throw new MemoryError(
-      `Memory size is misaligned: ${sizeBytes} bytes is not a multiple of the page size ${pageBytes}`,
-    );
+    throw new MemoryError(`Region of ${sizeBytes} bytes is not a multiple of the page size ${pageBytes}`);
   }
   const fd = backingFile(fileOffset + sizeBytes, pageBytes, options);
   const flags = (options.shared ? MAP.SHARED : MAP.PRIVATE) |
     (fd < 0 ? MAP.ANONYMOUS : 0) |
-    (options.reserve ? 0 : MAP.NORESERVE) |
+    // Huge pages that are not there must fail now: touching one later would kill the process.
+    (options.reserve || options.hugepages ? 0 : MAP.NORESERVE) |
     (options.prefault ? MAP.POPULATE : 0);
   let hostAddress: bigint;
   try {

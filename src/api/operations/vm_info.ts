@@ -20,13 +20,14 @@ export const vmInfo: Operation<"vm.info"> = {
   failure: "The VM info is not available",
   concurrency: "immediate",
   run(vmm) {
-    const { instance } = vmm;
+    const { view } = vmm;
     const head = `{"config":${vmm.configText()},"state":`;
-    if (instance === undefined) {
+    if (view === undefined) {
       return jsonReply(`${head}"Created","memory_actual_size":${configuredMemory(vmm.wantConfig())}}`);
     }
-    const size = instance.memoryActualSize();
-    const tree = vmm.deviceTreeText(instance.deviceTree());
-    return jsonReply(`${head}"${instance.state}","memory_actual_size":${size},"device_tree":${tree}}`);
+    const tree = vmm.deviceTreeText(view.deviceTree);
+    return jsonReply(
+      `${head}"${view.state}","memory_actual_size":${view.memoryActualSize},"device_tree":${tree}}`,
+    );
   },
 };

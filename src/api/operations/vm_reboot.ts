@@ -14,8 +14,7 @@ export const vmReboot: Operation<"vm.reboot"> = {
   concurrency: "exclusive",
   announces: { event: "rebooting", in: SITUATIONS },
   async run(vmm) {
-    await vmm.dropInstance();
-    await vmm.bootInstance();
+    await vmm.replaceInstance();
     vmm.events.emit("vm", "rebooted");
     return EMPTY_REPLY;
   },
