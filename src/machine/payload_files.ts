@@ -13,17 +13,27 @@ import type { LoadPlan } from "@vmm/arch/x86_64/loader/payload.ts";
 import type { SmbiosConfig } from "@vmm/arch/x86_64/smbios.ts";
 import type { GuestMemory } from "@vmm/memory/guest_memory.ts";
 
+type PayloadKind = "kernel" | "firmware" | "initramfs";
+
+/** The original's texts. */
+const CANNOT_OPEN: Record<PayloadKind, string> = {
+  kernel: "Cannot open kernel file",
+  firmware: "Error manipulating firmware file",
+  initramfs: "Cannot open initramfs file",
+};
+
 /** A payload file that cannot be opened or read. */
 export class PayloadError extends Error {
   override readonly name = "PayloadError";
-  constructor(what: string, readonly path: string, cause: unknown) {
-    super(`Cannot open ${what} file "${path}"`, { cause });
+  constructor(what: PayloadKind, readonly path: string, cause: unknown) {
+    super(CANNOT_OPEN[what], { cause });
   }
 }
 
-/** Paths of one boot. `kernel` is the kernel or the firmware. */
+/** Paths of one boot. `kernel` is the kernel or, with `isFirmware`, the firmware. */
 export interface PayloadPaths {
   readonly kernel: string;
+  readonly isFirmware: boolean;
   readonly initramfs?: string;
   readonly cmdline?: string;
 }
@@ -32,7 +42,7 @@ class PayloadFile implements KernelFile {
   readonly #fd: number;
   readonly sizeBytes: number;
 
-  constructor(what: string, readonly path: string) {
+  constructor(what: PayloadKind, readonly path: string) {
     try {
       this.#fd = open(path, O.RDONLY);
     } catch (cause) {
@@ -75,7 +85,7 @@ export function loadBootImage(
   smbios: SmbiosConfig | undefined,
   memory: GuestMemory,
 ): LoadPlan {
-  const kernel = new PayloadFile("kernel", paths.kernel);
+  const kernel = new PayloadFile(paths.isFirmware ? "firmware" : "kernel", paths.kernel);
   let initramfs: PayloadFile | undefined;
   try {
     if (paths.initramfs !== undefined) initramfs = new PayloadFile("initramfs", paths.initramfs);

@@ -13,14 +13,14 @@ import { placementOf, type PluggedDevice } from "./plugged_device.ts";
 /** Id of the one entropy source. */
 export const RNG_ID = "__rng";
 
-/** Opens the source and describes the device. @throws ContextError naming the source */
+/** Opens the source and describes the device. @throws ContextError */
 export function plugRng(config: RngConfig): PluggedDevice {
   let source;
   try {
     source = openRngSource(config.src);
   } catch (cause) {
     throw new ContextError(
-      ["Error from device manager", `Cannot create virtio-rng device from "${config.src}"`],
+      ["Error from device manager", "Cannot create virtio-rng device"],
       cause,
     );
   }
