@@ -5,6 +5,7 @@
  * Source: spec/rest-api.md §5, spec/cli.md §5, spec/observed.md "Events".
  */
 import type { GuestEvent } from "@vmm/bus/ports.ts";
+import { debugPortRange } from "@vmm/devices/legacy/debug_port.ts";
 import type { EventStream } from "@vmm/log/events.ts";
 import type { Level } from "@vmm/log/format.ts";
 import { log } from "@vmm/log/logger.ts";
@@ -21,6 +22,13 @@ const EVENT_REFILL_MS = 10;
 const PANIC_TEXTS: Readonly<Record<number, string>> = { 1: "panic", 2: "crash_loaded" };
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
+
+/** The original's words for a code written to port 0x80. */
+function debugPortText(code: number, elapsedUs: number): string {
+  return `[Debug I/O port: ${debugPortRange(code)} code ${hex(code)}] ${
+    (elapsedUs / 1e6).toFixed(6)
+  } seconds`;
+}
 
 /** Sorts guest events. */
 export class GuestEvents {
@@ -53,7 +61,7 @@ export class GuestEvents {
         }
         return undefined;
       case "debug-port":
-        log.limited("DEBUG", "debug-port", `Debug I/O port: code ${hex(event.code)}`);
+        log.limited("WARN", "debug-port", debugPortText(event.code, event.elapsedUs));
         return undefined;
       case "log":
         log.limited(event.level.toUpperCase() as Level, event.key, event.text);

@@ -24,7 +24,7 @@ export type GuestEvent =
   | { kind: "pci-eject"; segment: number; slots: number }
   | { kind: "device-removed"; id: string; bdf: string }
   | { kind: "cpu-eject"; cpu: number }
-  | { kind: "debug-port"; code: number }
+  | { kind: "debug-port"; code: number; elapsedUs: number }
   | { kind: "virtio"; id: string; event: "activated" | "reset" }
   | { kind: "log"; level: "error" | "warn" | "info" | "debug"; key: string; text: string }
   | { kind: "fatal"; text: string };

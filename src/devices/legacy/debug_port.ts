@@ -11,29 +11,34 @@ import type { TimeSource } from "./time_source.ts";
 export const DEBUG_PORT = 0x80;
 
 /** Who uses a range of codes. */
-export function debugPortRange(code: number): "firmware" | "bootloader" | "kernel" | "userspace" | "custom" {
-  if (code <= 0x1f) return "firmware";
-  if (code <= 0x3f) return "bootloader";
-  if (code <= 0x5f) return "kernel";
-  if (code <= 0x7f) return "userspace";
-  return "custom";
+export function debugPortRange(code: number): "Firmware" | "Bootloader" | "Kernel" | "Userspace" | "Custom" {
+  if (code <= 0x1f) return "Firmware";
+  if (code <= 0x3f) return "Bootloader";
+  if (code <= 0x5f) return "Kernel";
+  if (code <= 0x7f) return "Userspace";
+  return "Custom";
 }
 
 /** Port 0x80: one byte, write-only. */
 export class DebugPort implements IoDevice {
+  readonly #madeNs: number;
+
   constructor(
     private readonly budget: EventBudgetState,
     private readonly time: TimeSource,
     private readonly events: EventSink,
-  ) {}
+  ) {
+    this.#madeNs = time.monotonicNs();
+  }
 
   read(): number {
     return 0;
   }
 
   write(_offset: number, _size: number, value: number): void {
-    if (takeReport(this.budget, this.time.monotonicNs())) {
-      this.events.post({ kind: "debug-port", code: value & 0xff });
-    }
+    const nowNs = this.time.monotonicNs();
+    if (!takeReport(this.budget, nowNs)) return;
+    const elapsedUs = Math.round((nowNs - this.#madeNs) / 1000);
+    this.events.post({ kind: "debug-port", code: value & 0xff, elapsedUs });
   }
 }

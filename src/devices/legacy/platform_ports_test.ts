@@ -72,21 +72,21 @@ Deno.test("DebugPort reports codes within its budget", () => {
   const port = new DebugPort(createEventBudget(), time, { post: (event) => void events.push(event) });
   for (let i = 0; i < 10_000; i++) port.write(0, 1, 0x41);
   assert.equal(events.length, EVENT_BURST);
-  assert.deepEqual(events[0], { kind: "debug-port", code: 0x41 });
+  assert.deepEqual(events[0], { kind: "debug-port", code: 0x41, elapsedUs: 0 });
   assert.equal(port.read(), 0);
 });
 
 Deno.test("debugPortRange() names the ranges", () => {
   assert.deepEqual([0, 0x1f, 0x20, 0x40, 0x5f, 0x60, 0x7f, 0x80, 0xff].map(debugPortRange), [
-    "firmware",
-    "firmware",
-    "bootloader",
-    "kernel",
-    "kernel",
-    "userspace",
-    "userspace",
-    "custom",
-    "custom",
+    "Firmware",
+    "Firmware",
+    "Bootloader",
+    "Kernel",
+    "Kernel",
+    "Userspace",
+    "Userspace",
+    "Custom",
+    "Custom",
   ]);
 });
 
