@@ -97,6 +97,11 @@ export class IoLoop {
     this.#epoll.wait(0);
   }
 
+  /** Closes the set; `run` may not be called any more. */
+  close(): void {
+    this.#epoll.close();
+  }
+
   #timeoutMs(): number {
     if (this.#timers.size === 0) return FOREVER;
     let nearest = Infinity;
