@@ -47,31 +47,36 @@ import {
 } from "@schemas/cli/virtio_devices.ts";
 import { OptionError } from "./option_error.ts";
 import { readUnsigned, withoutQuotes } from "./option_parser.ts";
-import { labelled, readOption } from "./option_reader.ts";
+import { labelled, type ReadingRules, readOption } from "./option_reader.ts";
 
 /** Reads the value of one option. @throws OptionError or ContextError, with the option's name in the chain */
 export type OptionReader<T> = (text: string) => T;
 
 /** A reader whose table says all there is to say; the compiler has checked the table against `T`. */
-function tableReader<T>(label: string, table: ParameterTable): OptionReader<T> {
-  return (text) => labelled(label, () => readOption(table, text).fields as T);
+function tableReader<T>(label: string, table: ParameterTable, rules: ReadingRules = {}): OptionReader<T> {
+  return (text) => labelled(label, () => readOption(table, text, rules).fields as T);
 }
 
 /** The same for devices that cannot sit behind the virtual IOMMU: the parameter is unknown, the field is there. */
-function slotReader<T extends { iommu: boolean }>(label: string, table: ParameterTable): OptionReader<T> {
-  const read = tableReader<Omit<T, "iommu">>(label, table);
+function slotReader<T extends { iommu: boolean }>(
+  label: string,
+  table: ParameterTable,
+  rules: ReadingRules = {},
+): OptionReader<T> {
+  const read = tableReader<Omit<T, "iommu">>(label, table, rules);
   return (text) => ({ iommu: false, ...read(text) }) as T;
 }
 
 export const readDisk = tableReader<DiskConfig>("Error parsing --disk", diskParameters);
 export const readNet = tableReader<NetConfig>("Error parsing --net", netParameters);
 export const readFs = slotReader<FsConfig>("Error parsing --fs", fsParameters);
-export const readPmem = tableReader<PmemConfig>("Error parsing --pmem", pmemParameters);
+export const readPmem = tableReader<PmemConfig>("Error parsing --pmem", pmemParameters, { pciFirst: true });
 export const readUserDevice = slotReader<UserDeviceConfig>(
   "Error parsing --user-device",
   userDeviceParameters,
+  { pciFirst: true },
 );
-export const readVdpa = tableReader<VdpaConfig>("Error parsing --vdpa", vdpaParameters);
+export const readVdpa = tableReader<VdpaConfig>("Error parsing --vdpa", vdpaParameters, { pciFirst: true });
 export const readBalloon = tableReader<BalloonConfig>("Error parsing --balloon", balloonParameters);
 export const readRng = tableReader<RngConfig>("Error parsing --rng", rngParameters);
 export const readRtc = tableReader<RtcConfig>("Error parsing --rtc", rtcParameters);
@@ -91,14 +96,15 @@ const VSOCK_TABLE: ParameterTable = {
 
 export const readVsock: OptionReader<VsockConfig> = (text) =>
   labelled("Error parsing --vsock", () => {
-    const { fields } = readOption(VSOCK_TABLE, text);
-    if (fields.cid === undefined) throw OptionError.rule(vsockParameters.cid.missing!);
-    return fields as VsockConfig;
+    const check = (given: ReadonlyMap<string, string>) => {
+      if (!given.get("cid")) throw OptionError.rule(vsockParameters.cid.missing!);
+    };
+    return readOption(VSOCK_TABLE, text, { pciFirst: true, check }).fields as VsockConfig;
   });
 
 export const readDevice: OptionReader<DeviceConfig> = (text) =>
   labelled("Error parsing --device", () => {
-    const fields = readOption(deviceParameters, text).fields as
+    const fields = readOption(deviceParameters, text, { pciFirst: true }).fields as
       & Omit<DeviceConfig, "x_exclude_mmap_bars">
       & Partial<DeviceConfig>;
     return { ...fields, x_exclude_mmap_bars: fields.x_exclude_mmap_bars ?? [] };
@@ -127,10 +133,14 @@ export const readGenericVhostUser: OptionReader<GenericVhostUserConfig> = (text)
   labelled("Error parsing --generic-vhost-user", () => {
     // Only the one that counts is looked at: `device_type`, else its older name.
     const keep = (raw: string) => raw;
-    const { fields } = readOption(genericVhostUserParameters, text, { device_type: keep, virtio_id: keep });
-    if (fields.device_type === undefined) {
-      throw OptionError.rule("Error parsing --generic-vhost-user: device_type missing");
-    }
+    const { fields } = readOption(genericVhostUserParameters, text, {
+      special: { device_type: keep, virtio_id: keep },
+      check: (given) => {
+        if (!given.get("device_type") && !given.get("virtio_id")) {
+          throw OptionError.rule("Error parsing --generic-vhost-user: device_type missing");
+        }
+      },
+    });
     fields.device_type = readDeviceType(fields.device_type as string);
     return { iommu: false, ...fields } as GenericVhostUserConfig;
   });

@@ -177,25 +177,59 @@ function requirePresent(table: ParameterTable, given: ReadonlyMap<string, string
   }
 }
 
+/** Parameters in the order the original looks at them, apart from the PCI block. */
+type Part = "own" | "bucket" | "pci";
+
+const partOf = ({ pci, bucket }: Parameter): Part => pci ? "pci" : bucket !== undefined ? "bucket" : "own";
+
+/** Reads the parameters of one part into `values`. */
+function readValues(
+  table: ParameterTable,
+  given: ReadonlyMap<string, string>,
+  special: Readonly<Record<string, SpecialReader>>,
+  part: Part,
+  values: Map<string, unknown>,
+): void {
+  for (const key in table) {
+    const parameter = table[key];
+    if (partOf(parameter) !== part) continue;
+    const raw = given.get(key) ?? "";
+    values.set(key, raw === "" ? parameter.default : valueOf(key, parameter, raw, special[key]));
+  }
+}
+
+/** What an option has beyond its table. */
+export interface ReadingRules {
+  /** Readers of the parameters that have one, by key. */
+  readonly special?: Readonly<Record<string, SpecialReader>>;
+  /** Looks at what is there before values are read. @throws OptionError */
+  readonly check?: (given: ReadonlyMap<string, string>) => void;
+  /** Faults of the PCI block come before all others, not after them. */
+  readonly pciFirst?: boolean;
+}
+
 /**
- * Reads the option value `text` by `table`. `special`: readers of the parameters that have one, by key. `check`: looks at what
- * is there before values are read. @throws OptionError, or ContextError above one for the PCI block
+ * Reads the option value `text` by `table`. Of several faults the one reported is the original's: syntax, what is missing,
+ * values. @throws OptionError, or ContextError above one for the PCI block
  */
 export function readOption(
   table: ParameterTable,
   text: string,
-  special: Readonly<Record<string, SpecialReader>> = {},
-  check: (given: ReadonlyMap<string, string>) => void = () => {},
+  { special = {}, check, pciFirst = false }: ReadingRules = {},
 ): ReadOption {
   const given = readPairs(text, (key) => Object.hasOwn(table, key) ? table[key].kind !== "word" : undefined);
+  const values = new Map<string, unknown>();
+  if (pciFirst) readValues(table, given, special, "pci", values);
   requirePresent(table, given);
-  check(given);
+  check?.(given);
+  readValues(table, given, special, "own", values);
+  readValues(table, given, special, "bucket", values);
+  if (!pciFirst) readValues(table, given, special, "pci", values);
   const fields: Record<string, unknown> = {};
   const buckets: Buckets = {};
   for (const key in table) {
     const parameter = table[key];
-    const raw = given.get(key) ?? "";
-    const value = raw === "" ? parameter.default : valueOf(key, parameter, raw, special[key]);
+    const value = values.get(key);
     if (value === undefined) continue;
     if (parameter.bucket !== undefined) {
       const [bucket, member] = parameter.bucket;

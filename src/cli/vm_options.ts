@@ -51,7 +51,9 @@ function readCpuFeatures(raw: string): CpusConfig["features"] | undefined {
 
 export const readCpus: OptionReader<CpusConfig> = (text) =>
   labelled("Error parsing --cpus", () => {
-    const fields = readOption(cpusParameters, text, { topology: readTopology, features: readCpuFeatures })
+    const fields = readOption(cpusParameters, text, {
+      special: { topology: readTopology, features: readCpuFeatures },
+    })
       .fields as Omit<CpusConfig, "max_vcpus" | "features"> & Partial<CpusConfig>;
     return {
       ...fields,
@@ -84,12 +86,15 @@ function withMode(
   special: Readonly<Record<string, SpecialReader>> = {},
 ): Record<string, unknown> {
   let mode: ConsoleMode | undefined;
-  const { fields } = readOption(table, text, special, (given) => {
-    const selected = Object.keys(CONSOLE_MODES).find((key) => given.has(key));
-    if (selected === undefined) {
-      throw OptionError.rule("Error parsing --console: invalid console mode given");
-    }
-    mode = CONSOLE_MODES[selected];
+  const { fields } = readOption(table, text, {
+    special,
+    check: (given) => {
+      const selected = Object.keys(CONSOLE_MODES).find((key) => given.has(key));
+      if (selected === undefined) {
+        throw OptionError.rule("Error parsing --console: invalid console mode given");
+      }
+      mode = CONSOLE_MODES[selected];
+    },
   });
   const { file, socket, ...rest } = fields;
   return {
@@ -181,7 +186,7 @@ function readFwCfgItems(raw: string): { item_list: FwCfgItem[] } | undefined {
 export const readFwCfg: OptionReader<FwCfgConfig> = (text) =>
   labelled(
     "Error parsing --fw-cfg-config items",
-    () => readOption(fwCfgParameters, text, { items: readFwCfgItems }).fields as FwCfgConfig,
+    () => readOption(fwCfgParameters, text, { special: { items: readFwCfgItems } }).fields as FwCfgConfig,
   );
 
 export const readRestore: OptionReader<RestoreConfig> = (text) =>

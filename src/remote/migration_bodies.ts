@@ -74,8 +74,15 @@ function readFields(
   text: string,
 ): Record<string, unknown> {
   return labelled(label, () => {
-    const { fields } = readOption({ ...table, [required]: { ...table[required], missing: undefined } }, text);
-    if (fields[required] === undefined) throw OptionError.invalidSyntax(missing);
+    const { fields } = readOption(
+      { ...table, [required]: { ...table[required], missing: undefined } },
+      text,
+      {
+        check: (given) => {
+          if (!given.get(required)) throw OptionError.invalidSyntax(missing);
+        },
+      },
+    );
     return fields;
   });
 }

@@ -4,6 +4,7 @@
  * Tests only. Values in which this program is stricter than the original on purpose are left out, see `STRICTER`.
  */
 import type { Parameter, ParameterTable } from "@schemas/cli/parameter.ts";
+import type { Random } from "./bodies.ts";
 
 const NUMBER_MAX: Readonly<Record<string, string>> = {
   u8: "255",
@@ -177,3 +178,23 @@ export const STRICTER: readonly (readonly [command: string, value: string, why: 
   ["add-disk", "num_queues=9007199254740993", "no number of queues"],
   ["add-disk", "queue_affinity=[0@[18446744073709551615]]", "no CPU number"],
 ];
+
+/** Characters the syntax gives a meaning. */
+const SYNTAX = ['"', "[", "]", ",", "=", "@", "-", " ", ":", "+", "0", "9", "é", "K"];
+
+/** A random option value: mostly parameters of `table` with values of their kind, sometimes damaged. */
+export function randomOptionValue(table: ParameterTable, random: Random): string {
+  const keys = Object.keys(table);
+  const parts = Array.from({ length: random.below(6) }, () => {
+    const key = random.chance(0.03) ? "nonsense" : random.pick(keys);
+    const values = Object.hasOwn(table, key) ? valuesFor(table[key]) : [];
+    return random.chance(0.03) || values.length === 0 ? key : `${key}=${random.pick(values)}`;
+  });
+  let text = parts.join(",");
+  while (random.chance(0.25)) {
+    const at = random.below(text.length + 1);
+    const inserted = random.chance(0.7) ? random.pick(SYNTAX) : "";
+    text = text.slice(0, at) + inserted + text.slice(at + (inserted === "" ? 1 : 0));
+  }
+  return text;
+}

@@ -5,7 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { COMMAND_PARAMETERS } from "@vmm/remote/remote_help.ts";
-import { optionValues, STRICTER } from "./option_values.ts";
+import { Random } from "./bodies.ts";
+import { optionValues, randomOptionValue, STRICTER } from "./option_values.ts";
 import { callOurs, callReference, RecordingServer, REFERENCE_REMOTE } from "./remote_calls.ts";
 import { REFERENCE_VMM } from "./reference_vmm.ts";
 
@@ -16,6 +17,9 @@ function differential(name: string, run: () => Promise<void>): void {
     fn: run,
   });
 }
+
+/** Calls with random values per seed. */
+const RANDOM_CALLS = 600;
 
 /** Calls both with `args`; their results and requests must be equal. */
 async function compare(server: RecordingServer, args: readonly string[], stdin = ""): Promise<void> {
@@ -84,6 +88,25 @@ for (const [command, base] of Object.entries(BASE)) {
     for (const value of values) await compare(server, [command, value]);
   });
 }
+
+// Of several faults in one value the one reported may differ, so only the request and the exit code are compared.
+differential("random values: requests and exit codes are the original's", async () => {
+  const commands = Object.keys(BASE);
+  const stricter = /[KMG]{2}|\d{6}|65536/;
+  for (const seed of [1, Date.now() % 1_000_000]) {
+    await using server = new RecordingServer();
+    const random = new Random(seed);
+    for (let calls = 0; calls < RANDOM_CALLS; calls++) {
+      const command = random.pick(commands);
+      const value = randomOptionValue(COMMAND_PARAMETERS[command], random);
+      if (value.startsWith("-") || DESCRIPTORS.test(value) || stricter.test(value)) continue;
+      const call = ["--api-socket", server.socket, command, value];
+      const expected = { code: (await callReference(call)).code, request: server.take() };
+      const actual = { code: (await callOurs(call)).code, request: server.take() };
+      assert.deepEqual(actual, expected, `seed ${seed}: ${JSON.stringify([command, value])}`);
+    }
+  }
+});
 
 differential("send-migration: rules are the original's", async () => {
   await using server = new RecordingServer();
