@@ -1,0 +1,78 @@
+/**
+ * The completion scripts in the shells they are for.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { parseCommandLine } from "@vmm/cli/command_line.ts";
+import { hasCommand, run } from "@tests/framework/command.ts";
+
+async function script(shell: string): Promise<string> {
+  const result = await parseCommandLine(["completion", shell], "nephos");
+  assert(result.kind === "print");
+  return result.text;
+}
+
+async function withScript(shell: string, body: (path: string) => Promise<void>): Promise<void> {
+  const path = await Deno.makeTempFile();
+  try {
+    await Deno.writeTextFile(path, await script(shell));
+    await body(path);
+  } finally {
+    await Deno.remove(path);
+  }
+}
+
+const hasBash = await hasCommand("bash");
+const hasFish = await hasCommand("fish");
+const hasZsh = await hasCommand("zsh");
+
+/** A test that needs `shell`, and says so where there is none. */
+function shellTest(shell: string, present: boolean, name: string, fn: () => Promise<void>): void {
+  Deno.test({ name: present ? name : `${name} (skipped: no ${shell})`, ignore: !present, fn });
+}
+
+shellTest(
+  "bash",
+  hasBash,
+  "bash completes options, parameters and sub-commands",
+  () =>
+    withScript("bash", async (path) => {
+      const complete = async (...words: string[]) => {
+        const name = words[0] === "ch-remote" ? "_nephos_remote" : "_nephos";
+        const code = `source "$1"; shift; compopt() { :; }
+        COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); ${name}; echo "\${COMPREPLY[*]}"`;
+        return (await run("bash", "-c", code, "bash", path, ...words)).trim();
+      };
+      assert.equal(await complete("nephos", "--ker"), "--kernel");
+      assert.equal(await complete("nephos", "--serial", ""), "off pty tty null file= socket=");
+      assert.equal(await complete("nephos", "--disk", "path=a,reado"), "path=a,readonly=");
+      assert.equal(await complete("nephos", "--disk", "path=a", "path=b,image"), "path=b,image_type=");
+      assert.equal(await complete("nephos", "rem"), "remote");
+      assert.equal(await complete("cloud-hypervisor", "--seccomp", "e"), "errno");
+      assert.equal(await complete("nephos", "remote", "add-n"), "add-net");
+      assert.equal(await complete("ch-remote", "power"), "power-button");
+    }),
+);
+
+shellTest(
+  "fish",
+  hasFish,
+  "fish completes options, parameters and sub-commands",
+  () =>
+    withScript("fish", async (path) => {
+      const complete = async (line: string) =>
+        (await run("fish", "--no-config", "-c", `source ${path}; complete -C '${line}'`)).split("\n").map((
+          item,
+        ) => item.split("\t")[0]);
+      assert.deepEqual((await complete("nephos --ker")).slice(0, 1), ["--kernel"]);
+      assert.ok((await complete("nephos --serial ")).includes("file="));
+      assert.ok((await complete("ch-remote re")).includes("remove-device"));
+      assert.ok((await complete("nephos remote add-n")).includes("add-net"));
+    }),
+);
+
+shellTest("zsh", hasZsh, "zsh takes the script", () =>
+  withScript("zsh", async (path) => {
+    await run("zsh", "-n", path);
+  }));
