@@ -2,7 +2,7 @@
  * read, write and their vectored forms: the hot calls of data paths.
  *
  * L0, any isolate. Declared so that V8's fast calls apply: buffers and 32-bit numbers, offsets as bigint.
- * All return the byte count or `-errno`, never throw, and allocate nothing but the offset's bigint.
+ * All return the byte count or `-errno`, never throw and allocate nothing once they are hot.
  * Source: read(2), preadv(2).
  */
 import { errno } from "../abi/errno.ts";
@@ -33,15 +33,27 @@ export function write(fd: number, buffer: Uint8Array<ArrayBuffer>, lengthBytes =
   return result < 0 ? -errno() : result;
 }
 
+/**
+ * An offset on its way into a call. Compiled code passes the element on as the integer it is, where `BigInt(offset)` would
+ * leave an object behind for each request.
+ */
+const OFFSET = new BigInt64Array(1);
+const OFFSET_HALVES = new Uint32Array(OFFSET.buffer);
+const HIGH = 0x1_0000_0000;
+
 /** preadv(2): `iov` holds `count` iovec entries. */
 export function preadv(fd: number, iov: Uint8Array<ArrayBuffer>, count: number, offset: number): number {
-  const result = call.preadv(fd, iov, count, BigInt(offset));
+  OFFSET_HALVES[0] = offset;
+  OFFSET_HALVES[1] = offset / HIGH;
+  const result = call.preadv(fd, iov, count, OFFSET[0]);
   return result < 0 ? -errno() : result;
 }
 
 /** pwritev(2): `iov` holds `count` iovec entries. */
 export function pwritev(fd: number, iov: Uint8Array<ArrayBuffer>, count: number, offset: number): number {
-  const result = call.pwritev(fd, iov, count, BigInt(offset));
+  OFFSET_HALVES[0] = offset;
+  OFFSET_HALVES[1] = offset / HIGH;
+  const result = call.pwritev(fd, iov, count, OFFSET[0]);
   return result < 0 ? -errno() : result;
 }
 

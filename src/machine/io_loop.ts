@@ -1,10 +1,14 @@
 /**
  * The I/O Worker's event loop: descriptors and timers over one epoll set.
  *
- * L5, I/O Worker. Blocks the thread; callbacks run one at a time and may add and remove watches freely.
+ * L5, I/O Worker. Blocks the thread; callbacks run one at a time and may add and remove watches freely. Queues that have
+ * just been busy are looked at for a moment before the thread blocks, where that pays (see `patience.ts`).
  */
+import { monotonicNs } from "@ffi/libc/clock.ts";
 import { EPOLL, Epoll } from "@ffi/libc/epoll.ts";
-import { drainEvent } from "@ffi/libc/io.ts";
+import type { AttendedQueue } from "@vmm/virtio/device.ts";
+import { HostLoad } from "./host_load.ts";
+import { LOOK_US, Patience } from "./patience.ts";
 
 interface Watch {
   readonly fd: number;
@@ -18,8 +22,20 @@ interface Timer {
   readonly fire: () => void;
 }
 
+/** A queue somebody asked to look at. */
+interface Attended {
+  readonly queue: AttendedQueue;
+  isLookedAt: boolean;
+}
+
 /** Longest single wait; timers are checked at least this often. */
 const FOREVER = -1;
+/** While queues are looked at, descriptors have their turn this often, microseconds. */
+const LOOK_SLICE_US = 20;
+/** Looks between two looks at the clock. */
+const LOOKS_PER_TIME = 16;
+const NS_PER_US = 1e3;
+const NOT_SLEPT = -1;
 
 /** epoll with callbacks. */
 export class IoLoop {
@@ -27,6 +43,14 @@ export class IoLoop {
   readonly #byToken = new Map<number, Watch>();
   readonly #byFd = new Map<number, Watch>();
   readonly #timers = new Set<Timer>();
+  /** The first `#attendedCount` are being looked at. */
+  readonly #attended: Attended[] = [];
+  #attendedCount = 0;
+  readonly #load = new HostLoad();
+  readonly #patience = new Patience(this.#load.hasFreeCpu);
+  /** When looking last found something, and the length of the last sleep if no queue has accounted for it; microseconds. */
+  #foundUs = 0;
+  #sleptUs = NOT_SLEPT;
   #nextToken = 1;
 
   /** @param report told of a callback that threw: a bug of ours, the loop goes on */
@@ -41,11 +65,15 @@ export class IoLoop {
     if (events !== 0) this.#epoll.add(fd, events, watch.token);
   }
 
-  /** Calls `ready` after an eventfd was raised, with its counter already back to zero. @throws OsError */
+  /** Calls `ready` each time an eventfd is raised. Its counter is left alone: nobody has to read it. @throws OsError */
   watchEvent(fd: number, ready: () => void): void {
-    this.watch(fd, EPOLL.IN, () => {
-      if (drainEvent(fd)) ready();
-    });
+    this.watch(fd, EPOLL.IN | EPOLL.ET, ready);
+  }
+
+  /** See `IoEnvironment.attend`. */
+  attend(queue: AttendedQueue): () => boolean {
+    const attended: Attended = { queue, isLookedAt: false };
+    return () => this.#begin(attended);
   }
 
   /** Changes the awaited events; 0 takes the descriptor out of the set, so that a hang-up is not reported either. */
@@ -77,7 +105,7 @@ export class IoLoop {
   /** Serves until `done()`; looks at it after every wait. */
   run(done: () => boolean): void {
     while (!done()) {
-      const count = this.#epoll.wait(this.#timeoutMs());
+      const count = this.#wait();
       for (let i = 0; i < count; i++) {
         // A callback may have removed a later entry of this batch: tokens are never reused, so it is simply not found.
         const watch = this.#byToken.get(this.#epoll.token(i));
@@ -89,7 +117,9 @@ export class IoLoop {
         }
       }
       if (this.#timers.size > 0) this.#fireTimers();
+      if (this.#attendedCount > 0) this.#look();
     }
+    this.#rest();
   }
 
   /** Opens the symbols of the wait before the first VM needs them; what is ready stays ready. */
@@ -100,6 +130,59 @@ export class IoLoop {
   /** Closes the set; `run` may not be called any more. */
   close(): void {
     this.#epoll.close();
+    this.#load.close();
+  }
+
+  #wait(): number {
+    if (this.#attendedCount > 0) return this.#epoll.wait(0);
+    const beganUs = monotonicNs() / NS_PER_US;
+    const count = this.#epoll.wait(this.#timeoutMs());
+    this.#sleptUs = monotonicNs() / NS_PER_US - beganUs;
+    return count;
+  }
+
+  /** A queue has run empty. True: it will be looked at. */
+  #begin(attended: Attended): boolean {
+    if (this.#sleptUs !== NOT_SLEPT) this.#patience.slept(this.#sleptUs);
+    this.#sleptUs = NOT_SLEPT;
+    if (attended.isLookedAt) return true;
+    const nowUs = monotonicNs() / NS_PER_US;
+    if (!this.#patience.mayLook(nowUs)) return false;
+    attended.isLookedAt = true;
+    this.#attended[this.#attendedCount++] = attended;
+    this.#foundUs = nowUs;
+    return true;
+  }
+
+  /** Looks at queues until descriptors should have a turn, or for the last time. */
+  #look(): void {
+    const beganUs = monotonicNs() / NS_PER_US;
+    for (let looks = 1;; looks++) {
+      let found = false;
+      for (let i = 0; i < this.#attendedCount; i++) {
+        if (this.#attended[i].queue.look()) found = true;
+      }
+      if (found) this.#patience.found();
+      else if (looks % LOOKS_PER_TIME !== 0) continue;
+      const nowUs = monotonicNs() / NS_PER_US;
+      if (found) this.#foundUs = nowUs;
+      if (nowUs - this.#foundUs >= LOOK_US) {
+        this.#patience.missed();
+        return this.#rest();
+      }
+      if (nowUs - beganUs >= LOOK_SLICE_US) return;
+    }
+  }
+
+  /** Nothing is looked at any more; what came at the last moment is served. */
+  #rest(): void {
+    const count = this.#attendedCount;
+    this.#attendedCount = 0;
+    for (let i = 0; i < count; i++) this.#attended[i].isLookedAt = false;
+    for (let i = 0; i < count; i++) {
+      const { queue } = this.#attended[i];
+      if (queue.rest()) queue.look();
+    }
   }
 
   #timeoutMs(): number {

@@ -40,6 +40,14 @@ export interface VirtioDeviceDescriptor<Backend = unknown> {
   readonly backend: Backend;
 }
 
+/** A queue whose next request can be looked for: cheaper than being notified when it comes soon. Neither method throws. */
+export interface AttendedQueue {
+  /** Serves what has come; true if there was something. */
+  look(): boolean;
+  /** Nobody looks any more: asks for notifications. True: something came meanwhile. */
+  rest(): boolean;
+}
+
 /** What a handler may ask of its Worker. */
 export interface IoEnvironment {
   /** Calls `ready` on this thread whenever `fd` has one of `events` (EPOLLIN…). Level-triggered. */
@@ -50,6 +58,12 @@ export interface IoEnvironment {
   unwatch(fd: number): void;
   /** Calls `fire` once after `delayMs`; returns a function that cancels it. */
   timer(delayMs: number, fire: () => void): () => void;
+  /**
+   * Registers a queue that may be looked at instead of waited for. The returned function, called when the queue has run
+   * empty, asks for that: true means the Worker looks at it for a moment and says when to ask for notifications again,
+   * false that they are wanted now. Absent where nobody ever looks.
+   */
+  attend?(queue: AttendedQueue): () => boolean;
   /** Tells main something rare (log lines are rate-limited there by key). */
   post(event: { kind: string } & Record<string, unknown>): void;
 }

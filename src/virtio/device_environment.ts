@@ -4,7 +4,7 @@
  * L3, I/O Worker. While the device is paused no callback runs: descriptors are taken out of the poll set (level-triggered
  * ones would spin), timers that come due wait for `resume`.
  */
-import type { IoEnvironment } from "./device.ts";
+import type { AttendedQueue, IoEnvironment } from "./device.ts";
 
 /** Runs a callback so that what it throws breaks its device only. */
 export type Guard = (call: () => void) => void;
@@ -19,6 +19,8 @@ export class DeviceEnvironment implements IoEnvironment {
   readonly #events = new Map<number, number>();
   readonly #timers = new Set<Timer>();
   #paused = false;
+  /** Counts `forgetAll`: what was registered before it is void. */
+  #generation = 0;
 
   constructor(private readonly inner: IoEnvironment, private readonly guard: Guard) {}
 
@@ -52,6 +54,21 @@ export class DeviceEnvironment implements IoEnvironment {
     };
   }
 
+  attend(queue: AttendedQueue): () => boolean {
+    const generation = this.#generation;
+    let result = false;
+    const look = () => void (result = queue.look()); // made once: no allocation per look
+    const rest = () => void (result = queue.rest());
+    const run = (call: () => void) => {
+      if (this.#paused || generation !== this.#generation) return false;
+      result = false;
+      this.guard(call);
+      return result;
+    };
+    const begin = this.inner.attend?.({ look: () => run(look), rest: () => run(rest) });
+    return () => begin !== undefined && !this.#paused && generation === this.#generation && begin();
+  }
+
   post(event: { kind: string } & Record<string, unknown>): void {
     this.inner.post(event);
   }
@@ -69,8 +86,9 @@ export class DeviceEnvironment implements IoEnvironment {
     for (const timer of [...this.#timers]) if (timer.due) this.#due(timer);
   }
 
-  /** Drops every watch and timer. */
+  /** Drops every watch, timer and attended queue. */
   forgetAll(): void {
+    this.#generation++;
     for (const fd of this.#events.keys()) this.inner.unwatch(fd);
     this.#events.clear();
     for (const timer of this.#timers) timer.cancel();

@@ -18,6 +18,8 @@ import { type ProgramName, programPath } from "./programs.ts";
 export interface VmOptions {
   /** Which program; default `nephos`. */
   program?: ProgramName;
+  /** The file to start as that program; default: as `programs.ts` says. */
+  path?: string;
   /** Its arguments, after those made from the options below. `{dir}` stands for the VM's directory. */
   args?: string[];
   env?: Record<string, string>;
@@ -72,7 +74,7 @@ export class Vm implements AsyncDisposable {
    * @throws Error with the program's standard error if it ends before, DeadlineError if it takes too long
    */
   static async start(options: VmOptions = {}): Promise<Vm> {
-    const program = programPath(options.program ?? "nephos");
+    const program = options.path ?? programPath(options.program ?? "nephos");
     if (!program) throw new Error(`No path known for the program "${options.program}"`);
     const directory = await Deno.makeTempDir({ prefix: "nephos-vm-" });
     const args = (options.args ?? []).map((argument) => argument.replaceAll("{dir}", directory));

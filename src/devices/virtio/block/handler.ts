@@ -103,6 +103,8 @@ class BlockHandler implements QueueHandler {
   #pending = 0;
   /** Queues with answers that the driver has not been shown. */
   readonly #unpublished: Uint8Array;
+  /** Per queue: asks the Worker to look for the next request instead of waiting for a notification. */
+  readonly #attend: (() => boolean)[];
   #writeback = true;
   #turnBytes = 0;
   #stopped = false;
@@ -144,6 +146,10 @@ class BlockHandler implements QueueHandler {
     this.#unpublished = new Uint8Array(queues.length);
     queues.forEach((queue, index) =>
       this.#queueOf.fill(index, this.#firstToken[index], this.#firstToken[index] + queue.size)
+    );
+    this.#attend = queues.map((_, index) =>
+      activation.env.attend?.({ look: () => this.#look(index), rest: () => this.#rest(index) }) ??
+        (() => false)
     );
     this.#readCacheMode();
     config[BlockConfig.writeback] = this.#writeback ? 1 : 0;
@@ -198,7 +204,11 @@ class BlockHandler implements QueueHandler {
       const startUs = this.#nowUs();
       const wanted = BATCH;
       const done = this.#serveBatch(index, wanted, startUs);
-      if (this.#pending > 0) this.#disk.submit();
+      if (this.#pending > 0) {
+        this.#disk.submit();
+        // Much of it has finished by now: that saves a round through the Worker's loop.
+        this.#disk.reap(this.#completed);
+      }
       this.#publish(index);
       this.#counters.publish(this.#nowUs() - startUs);
       if (this.#stopped) return;
@@ -206,11 +216,31 @@ class BlockHandler implements QueueHandler {
       left -= done;
       if (done < wanted) {
         if (queue.fault !== undefined) return this.#break(queue.fault.fault);
+        // what the disk still works on comes back by a descriptor, which is seen at once only by who waits for it
+        if (this.#pending === 0 && this.#attend[index]()) return;
         if (!queue.enableNotifications()) return;
         queue.disableNotifications();
       }
       if (left <= 0 || this.#turnBytes >= TURN_BYTES) return this.#again(0);
     }
+  }
+
+  /** The Worker looks for requests. */
+  #look(index: number): boolean {
+    const queue = this.#activation.queues[index];
+    if (this.#stopped || this.#paused || !queue.hasRequests()) return false;
+    this.#readCacheMode();
+    this.#serve(index);
+    return true;
+  }
+
+  /** The Worker looks no more. */
+  #rest(index: number): boolean {
+    const queue = this.#activation.queues[index];
+    if (this.#stopped || this.#paused) return false;
+    const hasMore = queue.enableNotifications();
+    if (queue.fault !== undefined) this.#break(queue.fault.fault);
+    return hasMore;
   }
 
   /** Takes up to `wanted` requests; returns how many there were, or −1 when the limiter says stop. */
