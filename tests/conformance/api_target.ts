@@ -14,6 +14,7 @@ import { RequestCounters } from "@vmm/log/counters.ts";
 import { EventStream } from "@vmm/log/events.ts";
 import { log } from "@vmm/log/logger.ts";
 import { HALT, pvhElf } from "@tests/framework/tiny_guest.ts";
+import { DeadlineError, HOST_TIMEOUT_MS } from "@tests/framework/deadline.ts";
 import type { ProgramName } from "@tests/framework/programs.ts";
 import { Vm } from "@tests/framework/vm.ts";
 import { configuration, type Reachable } from "./cases.ts";
@@ -162,8 +163,20 @@ export class ProgramTarget implements ApiTarget {
   }
 
   async request(method: string, operation: string, body?: unknown): Promise<Answer> {
-    const { status, body: text } = await this.vm.api.request(method, operation, body);
-    return { status, body: text };
+    const silence = Promise.withResolvers<never>();
+    const timer = setTimeout(() => {
+      // Without its socket's other end the client's read would last as long as the program.
+      this.vm.kill("SIGKILL");
+      silence.reject(new DeadlineError(`No answer to ${operation}`));
+    }, HOST_TIMEOUT_MS);
+    try {
+      const answer = this.vm.api.request(method, operation, body);
+      answer.catch(() => {});
+      const { status, body: text } = await Promise.race([answer, silence.promise]);
+      return { status, body: text };
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   async events(): Promise<string[]> {
