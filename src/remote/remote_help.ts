@@ -39,8 +39,8 @@ export const COMMAND_PARAMETERS: Readonly<Record<string, ParameterTable>> = {
   "send-migration": sendMigrationParameters,
 };
 
-/** What the other arguments and options are. */
-const WORD_TEXTS: Readonly<Record<string, string>> = {
+/** What arguments and options are that have no parameters, or another form beside them. */
+export const WORD_TEXTS: Readonly<Record<string, string>> = {
   coredump: "`file://` URL of a file that does not exist yet.",
   create: "File with the configuration as JSON; standard input when it is `-` or absent.",
   "remove-device": "Identifier of the device.",
