@@ -11,13 +11,15 @@ import {
   openStandardOutput,
 } from "@vmm/backends/chardev/open_chardev.ts";
 
+/** Firmware of every VM prints to standard output: opened once, for the life of the process. */
+let standardOutput: ChardevDescriptor | undefined;
+
 /** Open back-ends; absent: mode Off. */
 export class Consoles {
   serial?: ChardevDescriptor;
   console?: ChardevDescriptor;
   debugConsole?: ChardevDescriptor;
-  /** Firmware prints to standard output. */
-  readonly firmwareDebug = openStandardOutput();
+  readonly firmwareDebug: ChardevDescriptor = standardOutput ??= openStandardOutput();
 
   /** Opens what `config` asks for; nothing stays open after a failure. @throws ConfigError, HostError, ContextError */
   constructor(config: VmConfig) {
@@ -50,7 +52,7 @@ export class Consoles {
 
   /** Closes all; terminals get their modes back, socket files go. Never throws. */
   close(): void {
-    for (const chardev of [this.serial, this.console, this.debugConsole, this.firmwareDebug]) {
+    for (const chardev of [this.serial, this.console, this.debugConsole]) {
       if (chardev !== undefined) closeChardev(chardev);
     }
   }

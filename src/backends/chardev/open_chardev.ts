@@ -106,11 +106,16 @@ export function closeChardev(descriptor: ChardevDescriptor): void {
   if (path !== undefined && socketInode !== undefined && inodeOf(path) === socketInode) removeFile(path);
 }
 
+/** Nothing is ever kept for nobody: all back-ends of mode Null share one block. */
+let nullBlock: SharedArrayBuffer | undefined;
+
 function describe(
   kind: ChardevDescriptor["kind"],
   parts: Partial<Omit<ChardevDescriptor, "kind" | "block">>,
 ): ChardevDescriptor {
-  const state = ChardevBlock.create();
+  const state = kind === "null"
+    ? ChardevBlock.attach(nullBlock ??= ChardevBlock.create().buffer)
+    : ChardevBlock.create();
   // A pty and a socket get their writer from the I/O Worker when somebody comes; a descriptor that is there hears at once.
   const waits = kind === "pty" || kind === "socket";
   state.writer = waits ? NO_WRITER : parts.writeFd ?? NO_WRITER;
