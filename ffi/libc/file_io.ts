@@ -9,6 +9,7 @@ import { errno } from "../abi/errno.ts";
 // SAFETY: fixed argument lists of C functions; buffers are referenced for the call, lengths never exceed theirs.
 const lib = Deno.dlopen("libc.so.6", {
   pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
+  preadv2: { parameters: ["i32", "buffer", "i32", "i64", "i32"], result: "i32" },
   pwrite: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
   fdatasync: { parameters: ["i32"], result: "i32" },
   fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
@@ -24,6 +25,23 @@ export function pread(
   lengthBytes = buffer.byteLength,
 ): number {
   const result = call.pread(fd, buffer as Uint8Array<ArrayBuffer>, BigInt(lengthBytes), BigInt(offset));
+  return result < 0 ? -errno() : result;
+}
+
+/** Flag of preadv2: what is not in memory already is not waited for. */
+const RWF_NOWAIT = 8;
+
+/**
+ * Reads into `count` iovec entries only what the page cache holds: `-EAGAIN` if that is nothing, `-EOPNOTSUPP` where the
+ * file system cannot tell.
+ */
+export function preadvCached(
+  fd: number,
+  iov: Uint8Array<ArrayBuffer>,
+  count: number,
+  offset: number,
+): number {
+  const result = call.preadv2(fd, iov, count, BigInt(offset), RWF_NOWAIT);
   return result < 0 ? -errno() : result;
 }
 

@@ -7,21 +7,27 @@ import { Errno } from "@ffi/abi/errno.ts";
 import type { Disk, DiskCompletion } from "@vmm/virtio/ports/disk.ts";
 import type { DiskDescription } from "./description.ts";
 import { ImageFile } from "./image_file.ts";
+import { DataPath } from "./ring.ts";
 
 const SECTOR_BYTES = 512;
 
-/** A raw image with plain vectored calls: the fastest way wherever the page cache or memory holds the data. */
+/** A raw image. */
 export class RawDisk implements Disk {
-  readonly completionFd = -1;
-  protected readonly file: ImageFile;
-  protected readonly readonly: boolean;
+  readonly #file: ImageFile;
+  readonly #path: DataPath;
+  readonly #readonly: boolean;
   #sizeBytes: number;
 
   /** @throws OsError if the size cannot be read */
   constructor(description: DiskDescription) {
-    this.file = new ImageFile(description.file);
-    this.readonly = description.file.readonly;
-    this.#sizeBytes = this.file.sizeBytes();
+    this.#file = new ImageFile(description.file);
+    this.#path = new DataPath(this.#file, description.ring && !description.isProbe);
+    this.#readonly = description.file.readonly;
+    this.#sizeBytes = this.#file.sizeBytes();
+  }
+
+  get completionFd(): number {
+    return this.#path.completionFd;
   }
 
   get sizeBytes(): number {
@@ -29,56 +35,64 @@ export class RawDisk implements Disk {
   }
 
   read(
-    _token: number,
+    token: number,
     iov: Uint8Array<ArrayBuffer>,
     count: number,
     lengthBytes: number,
     offset: number,
   ): number {
-    return this.file.read(iov, count, lengthBytes, offset);
+    return this.#path.read(token, iov, count, lengthBytes, offset);
   }
 
   write(
-    _token: number,
+    token: number,
     iov: Uint8Array<ArrayBuffer>,
     count: number,
     lengthBytes: number,
     offset: number,
   ): number {
-    return this.file.write(iov, count, lengthBytes, offset);
+    return this.#path.write(token, iov, count, lengthBytes, offset);
   }
 
-  flush(_token: number): number {
-    return this.file.sync();
+  flush(token: number): number {
+    return this.#path.flush(token);
   }
 
   discard(_token: number, offset: number, lengthBytes: number): number {
-    return this.file.punch(offset, lengthBytes);
+    return this.#file.punch(offset, lengthBytes);
   }
 
   writeZeroes(_token: number, offset: number, lengthBytes: number, mayUnmap: boolean): number {
-    return this.file.zero(offset, lengthBytes, mayUnmap);
+    return this.#file.zero(offset, lengthBytes, mayUnmap);
   }
 
-  submit(): void {}
+  submit(): void {
+    this.#path.submit();
+  }
 
-  reap(_completed: DiskCompletion): void {}
+  reap(completed: DiskCompletion): void {
+    this.#path.reap(completed);
+  }
 
-  drain(_completed: DiskCompletion): void {}
+  drain(completed: DiskCompletion): void {
+    this.#path.drain(completed);
+  }
 
   /** A block device keeps its size: asking for that size only is fine. */
   resize(sizeBytes: number): number {
-    if (sizeBytes % SECTOR_BYTES !== 0 || this.readonly) return -Errno.EINVAL;
-    if (this.file.isBlockDevice) {
-      const actual = this.file.sizeBytes();
+    if (sizeBytes % SECTOR_BYTES !== 0 || this.#readonly) return -Errno.EINVAL;
+    if (this.#file.isBlockDevice) {
+      const actual = this.#file.sizeBytes();
       if (actual !== sizeBytes) return -Errno.EINVAL;
     } else {
-      const result = this.file.setSize(sizeBytes);
+      const result = this.#file.setSize(sizeBytes);
       if (result < 0) return result;
     }
     this.#sizeBytes = sizeBytes;
     return 0;
   }
 
-  close(): void {}
+  close(): void {
+    this.#path.close();
+  }
 }

@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { addressOf } from "@ffi/libc/syscall.ts";
-import { diskRequest, iovecOf, pattern } from "@vmm/backends/disk/testing/images.ts";
+import { diskRequest, iovecOf, pattern, waitFor } from "@vmm/backends/disk/testing/images.ts";
 import { type DiskRequest, openDisk } from "@vmm/backends/disk/open.ts";
 import { attachDisk } from "@vmm/backends/disk/attach.ts";
 import { DiskError } from "@vmm/backends/disk/disk_error.ts";
 import { IovecSlice } from "@vmm/backends/disk/iovec.ts";
+import { Scratch } from "@vmm/backends/disk/scratch.ts";
+import { IO_PENDING } from "@vmm/virtio/ports/disk.ts";
 
 const request = (path: string, change: Partial<DiskRequest> = {}) =>
   diskRequest(path, { image_type: "Raw", ...change });
@@ -36,7 +38,7 @@ for (const direct of [false, true]) {
       ) {
         const parts = lengths.map((length, i) => pattern(length, offset + i));
         const total = lengths.reduce((sum: number, length) => sum + length, 0);
-        assert.equal(disk.write(0, iovecOf(parts), parts.length, total, offset), total);
+        assert.equal(waitFor(disk, disk.write(0, iovecOf(parts), parts.length, total, offset)), total);
         let at: number = offset;
         for (const part of parts) {
           model.set(part, at);
@@ -44,9 +46,9 @@ for (const direct of [false, true]) {
         }
       }
       const all = new Uint8Array(disk.sizeBytes);
-      assert.equal(disk.read(0, iovecOf([all]), 1, all.byteLength, 0), all.byteLength);
+      assert.equal(waitFor(disk, disk.read(0, iovecOf([all]), 1, all.byteLength, 0)), all.byteLength);
       assert.deepEqual(all, model);
-      assert.equal(disk.flush(0), 0);
+      assert.equal(waitFor(disk, disk.flush(0)), 0);
       disk.close();
       opened.close();
       assert.equal(Deno.statSync(path).size, 64 * 1024 + 512, "rounding must not grow the file");
@@ -54,6 +56,48 @@ for (const direct of [false, true]) {
     });
   });
 }
+
+Deno.test("raw disk with direct I/O keeps many transfers under way and reports each once", () => {
+  withFile(4 << 20, (path) => {
+    const opened = openDisk(request(path, { direct: true }));
+    const disk = attachDisk(opened.description);
+    const memory = new Scratch(4 << 20);
+    const model = pattern(4 << 20, 8);
+    memory.bytes.set(model);
+    const list = new IovecSlice();
+    const results = new Map<number, number>();
+    const note = (token: number, result: number) => {
+      assert.ok(!results.has(token), `token ${token} came back twice`);
+      results.set(token, result);
+    };
+    const all = (run: (token: number, iov: Uint8Array<ArrayBuffer>, offset: number) => number) => {
+      results.clear();
+      // More than fit into the ring, in another order than on the disk.
+      for (let token = 0; token < 1024; token++) {
+        const offset = (token * 7 % 1024) * 4096;
+        list.setSingle(memory.hostAddress + offset, 4096);
+        const result = run(token, list.bytes, offset);
+        if (result !== IO_PENDING) note(token, result);
+        if (token % 100 === 99) {
+          disk.submit();
+          disk.reap(note);
+        }
+      }
+      disk.submit();
+      disk.drain(note);
+      assert.equal(results.size, 1024);
+      for (const result of results.values()) assert.equal(result, 4096);
+    };
+    all((token, iov, offset) => disk.write(token, iov, 1, 4096, offset));
+    assert.deepEqual(Deno.readFileSync(path), model);
+    memory.bytes.fill(0);
+    all((token, iov, offset) => disk.read(token, iov, 1, 4096, offset));
+    assert.deepEqual(memory.bytes, model);
+    disk.close();
+    opened.close();
+    memory.close();
+  });
+});
 
 Deno.test("raw disk gives space back and zeroes ranges", () => {
   withFile(1 << 20, (path) => {
@@ -88,7 +132,7 @@ Deno.test("raw disk takes more iovec entries than one call", () => {
     const opened = openDisk(request(path));
     const disk = attachDisk(opened.description);
     const parts = Array.from({ length: 1500 }, (_, i) => pattern(512, i));
-    assert.equal(disk.write(0, iovecOf(parts), parts.length, 1500 * 512, 512), 1500 * 512);
+    assert.equal(waitFor(disk, disk.write(0, iovecOf(parts), parts.length, 1500 * 512, 512)), 1500 * 512);
     assert.deepEqual(Deno.readFileSync(path).subarray(512 * 1001, 512 * 1002), pattern(512, 1000));
     disk.close();
     opened.close();

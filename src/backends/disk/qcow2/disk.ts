@@ -12,6 +12,7 @@ import { ImageFault } from "../disk_error.ts";
 import { HostFailure, ImageDamage, must } from "../host_failure.ts";
 import { ImageFile } from "../image_file.ts";
 import { IOVEC_BYTES, IovecSlice } from "../iovec.ts";
+import { DataPath } from "../ring.ts";
 import { fillZeroes, Scratch } from "../scratch.ts";
 import { CompressedClusters, compressedExtent } from "./compressed.ts";
 import { HEADER_READ_BYTES, parseHeader, type Qcow2Header } from "./header.ts";
@@ -43,8 +44,8 @@ export function readHeader(file: ImageFile, readonly: boolean): Qcow2Header {
 
 /** See the module. */
 export class Qcow2Disk implements Disk {
-  readonly completionFd = -1;
   readonly #file: ImageFile;
+  readonly #path: DataPath;
   readonly #header: Qcow2Header;
   readonly #meta: Metadata;
   readonly #readonly: boolean;
@@ -71,7 +72,11 @@ export class Qcow2Disk implements Disk {
       must(this.#file.writeBytes(new Uint8Array(8), AUTOCLEAR_OFFSET), "write header");
     }
     this.#header = header;
-    this.#meta = new Metadata(this.#file, header, { punchFreed: description.sparse });
+    const path = this.#path = new DataPath(this.#file, description.ring && !description.isProbe);
+    this.#meta = new Metadata(this.#file, header, {
+      punchFreed: description.sparse,
+      settleTransfers: () => path.settle(),
+    });
     this.#backing = backing;
     this.#clusterBytes = this.#meta.clusterBytes;
     this.#perCluster = 1 / this.#clusterBytes;
@@ -82,8 +87,12 @@ export class Qcow2Disk implements Disk {
     return this.#meta.sizeBytes;
   }
 
+  get completionFd(): number {
+    return this.#path.completionFd;
+  }
+
   read(
-    _token: number,
+    token: number,
     iov: Uint8Array<ArrayBuffer>,
     count: number,
     lengthBytes: number,
@@ -91,15 +100,19 @@ export class Qcow2Disk implements Disk {
   ): number {
     try {
       const host = this.#adjacent(offset, lengthBytes, 0);
-      if (host >= 0) return this.#readData(iov, count, lengthBytes, host);
-      return this.#readPieces(iov, count, lengthBytes, offset);
+      if (host < 0) return this.#readPieces(iov, count, lengthBytes, offset);
+      // What reaches beyond the file's end has to be completed with zeroes: not something to wait for elsewhere.
+      if (host + lengthBytes > this.#meta.refcounts.fileBytes) {
+        return this.#readData(iov, count, lengthBytes, host);
+      }
+      return this.#path.read(token, iov, count, lengthBytes, host);
     } catch (error) {
       return this.#failed(error);
     }
   }
 
   write(
-    _token: number,
+    token: number,
     iov: Uint8Array<ArrayBuffer>,
     count: number,
     lengthBytes: number,
@@ -108,18 +121,18 @@ export class Qcow2Disk implements Disk {
     if (this.#readonly) return -Errno.EROFS;
     try {
       const host = this.#adjacent(offset, lengthBytes, COPIED);
-      if (host >= 0) return this.#file.write(iov, count, lengthBytes, host);
+      if (host >= 0) return this.#path.write(token, iov, count, lengthBytes, host);
       return this.#writePieces(iov, count, lengthBytes, offset);
     } catch (error) {
       return this.#failed(error);
     }
   }
 
-  flush(_token: number): number {
+  flush(token: number): number {
     if (this.#readonly) return 0;
     try {
       if (this.#meta.hasChanges) this.#meta.commit();
-      return this.#file.sync();
+      return this.#path.flush(token);
     } catch (error) {
       return this.#failed(error);
     }
@@ -154,11 +167,16 @@ export class Qcow2Disk implements Disk {
     }
   }
 
-  submit(): void {}
+  submit(): void {
+    this.#path.submit();
+  }
 
-  reap(_completed: DiskCompletion): void {}
+  reap(completed: DiskCompletion): void {
+    this.#path.reap(completed);
+  }
 
-  drain(_completed: DiskCompletion): void {
+  drain(completed: DiskCompletion): void {
+    this.#path.drain(completed);
     if (this.#readonly) return;
     try {
       this.#meta.settle();
@@ -183,6 +201,7 @@ export class Qcow2Disk implements Disk {
 
   close(): void {
     this.drain(() => {});
+    this.#path.close();
     this.#scratch?.close();
     this.#scratch = undefined;
     this.#backing?.close();
@@ -441,7 +460,7 @@ export class Qcow2Disk implements Disk {
     zeroMemory ??= new Scratch(ZEROES_BYTES);
     this.#single.setSingle(zeroMemory.hostAddress, lengthBytes);
     const source = this.#single.bytes.slice(0, IOVEC_BYTES);
-    must(this.write(0, source, 1, lengthBytes, offset), "write zeroes");
+    must(this.#writePieces(source, 1, lengthBytes, offset), "write zeroes");
   }
 
   /** Makes the whole clusters in a range read as zeroes. @throws HostFailure */

@@ -64,6 +64,14 @@ interface PendingFree {
   readonly punch: boolean;
 }
 
+/** What the tables are told of the rest of the image. */
+export interface MetadataOptions {
+  /** Give freed clusters back to the host. */
+  readonly punchFreed: boolean;
+  /** Waits for transfers that are under way: what they touch must not be freed. */
+  settleTransfers(): void;
+}
+
 /** See the module. */
 export class Metadata {
   readonly clusterBytes: number;
@@ -74,6 +82,7 @@ export class Metadata {
   readonly #file: ImageFile;
   readonly #header: Qcow2Header;
   readonly #punchFreed: boolean;
+  readonly #settleTransfers: () => void;
   /** First-level entries without their flag. */
   #l1: Float64Array;
   #l1Owned: Uint8Array;
@@ -91,8 +100,9 @@ export class Metadata {
   #isCorrupt: boolean;
 
   /** @throws HostFailure, ImageDamage */
-  constructor(file: ImageFile, header: Qcow2Header, options: { readonly punchFreed: boolean }) {
+  constructor(file: ImageFile, header: Qcow2Header, options: MetadataOptions) {
     this.#file = file;
+    this.#settleTransfers = options.settleTransfers;
     this.#header = header;
     this.#punchFreed = options.punchFreed;
     this.clusterBytes = 2 ** header.clusterBits;
@@ -327,6 +337,7 @@ export class Metadata {
 
   #releasePending(): void {
     if (this.#pendingFree.length === 0) return;
+    this.#settleTransfers();
     if (this.#header.version === 2) must(this.#file.sync(), "sync tables");
     const freed = this.#pendingFree;
     this.#pendingFree = [];

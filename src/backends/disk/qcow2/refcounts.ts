@@ -92,6 +92,11 @@ export class Refcounts {
     }
   }
 
+  /** Length of the image file as far as it is known: it may be longer. */
+  get fileBytes(): number {
+    return this.#fileBytes;
+  }
+
   /** Count of a cluster. @throws HostFailure */
   get(cluster: number): number {
     const index = Math.floor(cluster / this.#perBlock);

@@ -49,13 +49,27 @@ export function diskRequest(path: string, change: Partial<DiskRequest> = {}): Di
   };
 }
 
-/** Runs `body` with a directory that is gone afterwards. */
-export async function withDirectory(body: (directory: string) => void | Promise<void>): Promise<void> {
-  const directory = await Deno.makeTempDir();
+/** Runs `body` with a directory that is gone afterwards; in memory, where syncs cost nothing, if that can be had. */
+export async function withDirectory(
+  body: (directory: string) => void | Promise<void>,
+  inMemory = false,
+): Promise<void> {
+  const directory = await Deno.makeTempDir({
+    dir: inMemory && hasSharedMemory() ? SHARED_MEMORY : undefined,
+  });
   try {
     await body(directory);
   } finally {
     await Deno.remove(directory, { recursive: true });
+  }
+}
+
+const SHARED_MEMORY = "/dev/shm";
+function hasSharedMemory(): boolean {
+  try {
+    return Deno.statSync(SHARED_MEMORY).isDirectory;
+  } catch {
+    return false;
   }
 }
 

@@ -25,6 +25,9 @@ const layout = defineCounters([
 const { at } = layout;
 /** Distance from `write_…` to `read_…` in the table. */
 const WRITE = at.write_bytes - at.read_bytes;
+/** Directions. */
+const READS = 0;
+const WRITES = 1;
 
 /** New counters. */
 export function createBlockCounters(): SharedArrayBuffer {
@@ -56,14 +59,14 @@ export class BlockCounters {
   #readOps = 0;
   #writeBytes = 0;
   #writeOps = 0;
-  #readAverage: number;
-  #writeAverage: number;
+  /** Of reads, then of writes. In an array, where a fraction is no object. */
+  readonly #averages = new Float64Array(2);
 
   constructor(buffer: SharedArrayBuffer) {
     this.#table = new CounterWriter(buffer);
     // Counters outlive a driver's reset, and so must the averages.
-    this.#readAverage = this.#table.get(at.read_latency_avg);
-    this.#writeAverage = this.#table.get(at.write_latency_avg);
+    this.#averages[READS] = this.#table.get(at.read_latency_avg);
+    this.#averages[WRITES] = this.#table.get(at.write_latency_avg);
   }
 
   /** Notes a read that has succeeded. */
@@ -82,18 +85,8 @@ export class BlockCounters {
   publish(latencyUs: number): void {
     if (this.#readOps === 0 && this.#writeOps === 0) return;
     this.#table.begin();
-    if (this.#readOps > 0) {
-      this.#readAverage = this.#direction(0, this.#readBytes, this.#readOps, this.#readAverage, latencyUs);
-    }
-    if (this.#writeOps > 0) {
-      this.#writeAverage = this.#direction(
-        WRITE,
-        this.#writeBytes,
-        this.#writeOps,
-        this.#writeAverage,
-        latencyUs,
-      );
-    }
+    if (this.#readOps > 0) this.#direction(READS, this.#readBytes, this.#readOps, latencyUs);
+    if (this.#writeOps > 0) this.#direction(WRITES, this.#writeBytes, this.#writeOps, latencyUs);
     this.#table.end();
     this.#readBytes =
       this.#readOps =
@@ -102,11 +95,14 @@ export class BlockCounters {
         0;
   }
 
-  #direction(base: number, bytes: number, ops: number, average: number, latencyUs: number): number {
+  #direction(direction: number, bytes: number, ops: number, latencyUs: number): void {
     const table = this.#table;
+    const base = direction * WRITE;
     const before = table.get(base + at.read_ops);
     const scaled = latencyUs * LATENCY_SCALE;
-    const next = before === 0 ? scaled : (average * before + scaled * ops) / (before + ops);
+    const average = this.#averages[direction];
+    const next = before === 0 ? scaled : average + (scaled - average) * (ops / (before + ops));
+    this.#averages[direction] = next;
     table.add(base + at.read_bytes, bytes);
     table.add(base + at.read_ops, ops);
     if (before === 0 || latencyUs < table.get(base + at.read_latency_min)) {
@@ -116,6 +112,5 @@ export class BlockCounters {
       table.set(base + at.read_latency_max, latencyUs);
     }
     table.set(base + at.read_latency_avg, Math.floor(next));
-    return next;
   }
 }

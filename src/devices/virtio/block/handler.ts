@@ -49,7 +49,7 @@ export interface BlockHandlerOptions {
   /** Outlives the handler: a driver may reset the device and start it again. */
   readonly disk: Disk;
   readonly limiter?: RateLimiter;
-  /** Microseconds of a clock that never goes back. */
+  /** Microseconds of a clock that never goes back, modulo 2^30: numbers too small to be objects. */
   readonly nowUs: () => number;
 }
 
@@ -62,6 +62,8 @@ const EPOLLIN = 1;
 const EINVAL = 22;
 /** Shortest time between two reports of failing requests. */
 const REPORT_INTERVAL_US = 1_000_000;
+/** The clock counts modulo this plus one. */
+const CLOCK_MASK = 0x3fff_ffff;
 
 /** States of a token. */
 const IDLE = 0;
@@ -98,7 +100,7 @@ class BlockHandler implements QueueHandler {
   readonly #type: Uint32Array;
   readonly #length: Uint32Array;
   readonly #statusAddress: Float64Array;
-  readonly #startUs: Float64Array;
+  readonly #startUs: Uint32Array;
   #batch = 0;
   #pending = 0;
   /** Queues with answers that the driver has not been shown. */
@@ -110,7 +112,8 @@ class BlockHandler implements QueueHandler {
   #stopped = false;
   #paused = false;
   #cancelTimer: (() => void) | undefined;
-  #lastReportUs = -REPORT_INTERVAL_US;
+  #hasReported = false;
+  #lastReportUs = 0;
   /** Token of a piecewise operation, and its last result. */
   #pieceToken = -1;
   #pieceResult = 0;
@@ -142,7 +145,7 @@ class BlockHandler implements QueueHandler {
     this.#type = new Uint32Array(tokens);
     this.#length = new Uint32Array(tokens);
     this.#statusAddress = new Float64Array(tokens);
-    this.#startUs = new Float64Array(tokens);
+    this.#startUs = new Uint32Array(tokens);
     this.#unpublished = new Uint8Array(queues.length);
     queues.forEach((queue, index) =>
       this.#queueOf.fill(index, this.#firstToken[index], this.#firstToken[index] + queue.size)
@@ -210,7 +213,7 @@ class BlockHandler implements QueueHandler {
         this.#disk.reap(this.#completed);
       }
       this.#publish(index);
-      this.#counters.publish(this.#nowUs() - startUs);
+      this.#counters.publish((this.#nowUs() - startUs) & CLOCK_MASK);
       if (this.#stopped) return;
       if (done < 0) return this.#again(Math.max(1, this.#limiter?.blockedMs() ?? 0));
       left -= done;
@@ -393,7 +396,7 @@ class BlockHandler implements QueueHandler {
     const type = this.#type[token];
     const index = this.#queueOf[token];
     const status = this.#account(type, lengthBytes, outcome);
-    this.#counters.publish(this.#nowUs() - this.#startUs[token]);
+    this.#counters.publish((this.#nowUs() - this.#startUs[token]) & CLOCK_MASK);
     this.#activation.memory.writeU8(this.#statusAddress[token], status);
     this.#answer(index, token - this.#firstToken[index], type, lengthBytes, status);
   };
@@ -462,7 +465,8 @@ class BlockHandler implements QueueHandler {
   /** A failing disk or a driver's nonsense is told once a second at most. */
   #report(type: number, result: number): void {
     const now = this.#nowUs();
-    if (now - this.#lastReportUs < REPORT_INTERVAL_US) return;
+    if (this.#hasReported && ((now - this.#lastReportUs) & CLOCK_MASK) < REPORT_INTERVAL_US) return;
+    this.#hasReported = true;
     this.#lastReportUs = now;
     const text = result < 0 ? `errno ${-result}` : `short transfer of ${result} bytes`;
     this.#activation.env.post({
