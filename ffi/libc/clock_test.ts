@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { monotonicNs, realtimeUs } from "./clock.ts";
+import { monotonicNs, monotonicUsSmall, realtimeUs } from "./clock.ts";
 
 Deno.test("monotonicNs() never goes back", () => {
   let last = 0;
@@ -15,4 +15,12 @@ Deno.test("realtimeUs() is the time of day", () => {
   const micros = realtimeUs();
   assert.ok(Number.isInteger(micros));
   assert.ok(micros / 1000 >= before - 1 && micros / 1000 < before + 60_000);
+});
+
+Deno.test("monotonicUsSmall() is the same clock modulo 2^30", () => {
+  const before = Math.floor(monotonicNs() / 1000);
+  const small = monotonicUsSmall();
+  const after = Math.floor(monotonicNs() / 1000);
+  const since = (small - before % 2 ** 30 + 2 ** 30) % 2 ** 30;
+  assert.ok(since <= after - before, `${since} of ${after - before}`);
 });

@@ -11,7 +11,7 @@ import { EPOLL, Epoll } from "@ffi/libc/epoll.ts";
 import { eventfd, O, open } from "@ffi/libc/fd.ts";
 import { drainEvent, signalEvent } from "@ffi/libc/io.ts";
 import { MAP, map, PROT, wrap } from "@ffi/libc/mmap.ts";
-import { monotonicNs } from "@ffi/libc/clock.ts";
+import { monotonicUsSmall } from "@ffi/libc/clock.ts";
 import { RawDisk } from "@vmm/backends/disk/raw.ts";
 import { createBlockCounters } from "@vmm/devices/virtio/block/counters.ts";
 import { createBlockHandler } from "@vmm/devices/virtio/block/handler.ts";
@@ -131,7 +131,17 @@ const newHandler = (on: typeof disk | typeof idle) =>
     fail: ({ fault }) => {
       throw new Error(fault);
     },
-  }, { disk: on, limiter: undefined, nowUs: () => monotonicNs() / 1e3 });
+  }, { disk: on, limiter: undefined, nowUs: monotonicUsSmall });
+
+const CLOCK_THREAD_CPUTIME_ID = 3;
+const clock = Deno.dlopen("libc.so.6", { clock_gettime: { parameters: ["i32", "buffer"], result: "i32" } });
+const timespec = new BigUint64Array(2);
+
+/** Processor time of this thread: what others do meanwhile counts as little as it can. */
+function cpuNs(): number {
+  clock.symbols.clock_gettime(CLOCK_THREAD_CPUTIME_ID, timespec);
+  return Number(timespec[0]) * 1e9 + Number(timespec[1]);
+}
 
 /** Bytes this isolate has allocated so far. */
 function allocatedBytes(): number {
@@ -145,15 +155,15 @@ function stage(name: string, calls: number, per: number, body: () => void): void
   const heaps: number[] = [];
   for (let round = 0; round < ROUNDS; round++) {
     const heap = allocatedBytes();
-    const began = monotonicNs();
+    const began = cpuNs();
     for (let i = 0; i < calls; i++) body();
-    const took = monotonicNs() - began;
+    const took = cpuNs() - began;
     const grown = allocatedBytes() - heap;
     if (round < WARM_UP) continue;
     times.push(took / calls / per);
     heaps.push(grown / calls / per);
   }
-  const cells = [median(times).toFixed(0), Math.min(...times).toFixed(0), median(heaps).toFixed(1)];
+  const cells = [median(times).toFixed(0), Math.min(...times).toFixed(0), Math.min(...heaps).toFixed(1)];
   lines.push(name.padEnd(60) + cells.map((cell) => cell.padStart(10)).join(""));
 }
 
