@@ -3,7 +3,7 @@
  *
  * L5, I/O Worker. A new kind of device is a row in `ATTACH`.
  */
-import { monotonicNs, realtimeNs } from "@ffi/libc/clock.ts";
+import { monotonicNs, monotonicUsSmall, realtimeNs } from "@ffi/libc/clock.ts";
 import { attachDisk } from "@vmm/backends/disk/attach.ts";
 import type { DiskDescription } from "@vmm/backends/disk/description.ts";
 import { attachTaps } from "@vmm/backends/net/tap_port.ts";
@@ -38,9 +38,7 @@ export interface AttachedDevice {
   detach(): void;
 }
 
-const NS_PER_US = 1e3;
 const NS_PER_MS = 1e6;
-const nowUs = () => monotonicNs() / NS_PER_US;
 const nowMs = () => monotonicNs() / NS_PER_MS;
 
 /** Cast away the type of the back-end: descriptors of one kind are made by one plug function. */
@@ -52,7 +50,7 @@ const ATTACH: Record<string, Attach> = {
     const disk = attachDisk(backend.image);
     const limiter = backend.limiter && new RateLimiter(backend.limiter, nowMs);
     return {
-      start: (activation) => createBlockHandler({ ...activation, backend }, { disk, limiter, nowUs }),
+      start: (activation) => createBlockHandler({ ...activation, backend }, { disk, limiter, nowUs: monotonicUsSmall }),
       detach: () => disk.close(),
     };
   },
