@@ -30,10 +30,10 @@ export function* genericVhostUserFaults(
   context: RuleContext,
 ): Faults {
   yield* noIommuFaults(device, path);
-  yield* pciFaults(device, path, context);
   for (const [index, size] of device.queue_sizes.entries()) {
     yield* queueSizeFaults(size, `${path}.queue_sizes[${index}]`);
   }
+  yield* pciFaults(device, path, context);
 }
 
 /** One vfio-user device. */
@@ -52,6 +52,7 @@ export function* vsockCidFaults(vsock: VsockConfig, path: string): Faults {
 /** One VFIO device: named by path or descriptor, never by both. */
 export function* deviceFaults(device: DeviceConfig, path: string, context: RuleContext): Faults {
   const { platform } = context.config;
+  yield* pciFaults(device, path, context);
   if (device.path === undefined && device.fd === undefined) {
     yield fault("VFIO device config must specify `path=` or `fd=`", path);
   }
@@ -61,7 +62,6 @@ export function* deviceFaults(device: DeviceConfig, path: string, context: RuleC
   if (device.fd !== undefined && platform?.iommufd_fd === undefined) {
     yield fault("VFIO device `fd=` requires platform `iommufd_fd=<fd>`", `${path}.fd`, device.fd);
   }
-  yield* pciFaults(device, path, context);
   if (device.x_nv_gpudirect_clique !== undefined && platform?.vfio_p2p_dma === false) {
     yield fault(
       "Device with x_nv_gpudirect_clique requires vfio_p2p_dma=on",
