@@ -3,6 +3,7 @@
  *
  * L6, main isolate. Source: spec/rest-api.md §4, spec/lifecycle.md §5.
  */
+import { quoted } from "@schemas/json/fault.ts";
 import { StateError } from "@vmm/errors/state_error.ts";
 import { EMPTY_REPLY } from "../command.ts";
 import { withoutDevice } from "../device_lists.ts";
@@ -17,7 +18,9 @@ export const vmRemoveDevice: Operation<"vm.remove-device"> = {
     const { instance } = vmm;
     if (instance === undefined) {
       const config = withoutDevice(vmm.wantConfig(), id);
-      if (config === undefined) throw StateError.noDeviceToRemove(id);
+      if (config === undefined) {
+        throw new StateError("DEVICE_UNKNOWN", 404, [`No device with id ${quoted(id)} to remove`]);
+      }
       await vmm.store(config);
       return EMPTY_REPLY;
     }
