@@ -126,7 +126,7 @@ for (const { name, make } of STARTS) {
           opened.close();
           checkImage(path, name === "version 2");
         }
-      });
+      }, true);
     },
   );
 }
