@@ -35,6 +35,7 @@ const LAYERS: [prefix: string, layer: number][] = [
   ["src/api/", 6],
   ["src/cli/", 6],
   ["src/remote/", 6],
+  ["src/client/", 6],
   ["src/main.ts", 7],
   ["mod.ts", 7],
 ];

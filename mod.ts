@@ -1,0 +1,73 @@
+/**
+ * Nephos as a library: a typed client of the REST API, and the types of everything it takes and returns.
+ *
+ * Start a VMM with `nephos --api-socket /run/vm.sock`, then:
+ *
+ * ```ts ignore
+ * import { ApiError, VmmClient } from "./mod.ts";
+ *
+ * const vmm = new VmmClient("/run/vm.sock");
+ * await vmm.create({ payload: { kernel: "/boot/vmlinux" }, memory: { size: 1n << 30n } });
+ * await vmm.boot();
+ * console.log((await vmm.info()).state); // "Running"
+ *
+ * for await (const { source, event } of vmm.events()) {
+ *   console.log(source, event);
+ *   if (event === "shutdown") break;
+ * }
+ *
+ * try {
+ *   await vmm.removeDevice("none");
+ * } catch (error) {
+ *   if (error instanceof ApiError) console.log(error.status, error.messages);
+ * }
+ * ```
+ *
+ * Programs to run are in `examples/`: `boot_vm.ts` and `watch_events.ts`.
+ *
+ * @module
+ */
+export { ApiError } from "@vmm/client/api_error.ts";
+export { EventStreamError } from "@vmm/client/event_decoder.ts";
+export { type RequestOptions, type VmConfigInput, VmmClient } from "@vmm/client/vmm_client.ts";
+export type {
+  DeviceConfig,
+  IvshmemConfig,
+  TpmConfig,
+  UserDeviceConfig,
+} from "@schemas/api/assigned_device.ts";
+export type { ConsoleConfig, ConsoleMode, DebugConsoleConfig, SerialConfig } from "@schemas/api/console.ts";
+export type { CpuAffinity, CpusConfig, CpuTopology } from "@schemas/api/cpus.ts";
+export type { DiskConfig, ImageType } from "@schemas/api/disk.ts";
+export type { EventSource, VmmEvent } from "@schemas/api/event.ts";
+export type { MemoryConfig, MemoryZoneConfig } from "@schemas/api/memory.ts";
+export type { ReceiveMigrationData, RestoreConfig, SendMigrationData } from "@schemas/api/migration.ts";
+export type { NetConfig } from "@schemas/api/net.ts";
+export type { NumaConfig } from "@schemas/api/numa.ts";
+export type { FwCfgConfig, PayloadConfig } from "@schemas/api/payload.ts";
+export type { LandlockConfig, PciSegmentConfig, PlatformConfig } from "@schemas/api/platform.ts";
+export type {
+  RateLimiterConfig,
+  RateLimiterGroupConfig,
+  TokenBucketConfig,
+} from "@schemas/api/rate_limiter.ts";
+export type { VmResize, VmResizeDisk, VmResizeZone } from "@schemas/api/requests.ts";
+export type {
+  BalloonConfig,
+  FsConfig,
+  GenericVhostUserConfig,
+  PmemConfig,
+  RngConfig,
+  RtcConfig,
+  VdpaConfig,
+  VsockConfig,
+} from "@schemas/api/virtio_devices.ts";
+export type { VmConfig } from "@schemas/api/vm_config.ts";
+export type {
+  DeviceNode,
+  PciDeviceInfo,
+  VmCounters,
+  VmInfo,
+  VmmPingResponse,
+  VmState,
+} from "@schemas/api/vm_info.ts";
