@@ -160,9 +160,10 @@ export class SocketMessage {
     this.#header.set("msg_control", addressOf(this.#controlBytes));
   }
 
-  /** Receives without waiting; returns the byte count, 0 at the end of the stream, or `-errno`. */
-  receive(fd: number): number {
-    this.#iov.set("iov_base", this.#dataAddress).set("iov_len", this.data.byteLength);
+  /** Receives without waiting, at most `limitBytes`; returns the byte count, 0 at the end of the stream, or `-errno`. */
+  receive(fd: number, limitBytes = this.data.byteLength): number {
+    const lengthBytes = Math.min(limitBytes, this.data.byteLength);
+    this.#iov.set("iov_base", this.#dataAddress).set("iov_len", lengthBytes);
     this.#header.set("msg_controllen", this.#controlBytes.byteLength).set("msg_flags", 0);
     const flags = BigInt(MSG.CMSG_CLOEXEC | MSG.DONTWAIT);
     const count = Number(syscall(SYS.recvmsg, word(fd), this.#headerAddress, flags));

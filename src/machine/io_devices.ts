@@ -21,14 +21,18 @@ import { createPmemHandler } from "@vmm/devices/virtio/pmem/handler.ts";
 import { createRngHandler } from "@vmm/devices/virtio/rng/handler.ts";
 import { createRtcHandler } from "@vmm/devices/virtio/rtc/handler.ts";
 import { createWatchdogHandler, type WatchdogBackend } from "@vmm/devices/virtio/watchdog/handler.ts";
+import type { GuestMemory } from "@vmm/memory/guest_memory.ts";
 import type { PmemBackend } from "./plug/pmem.ts";
 import type { HandlerFactory, IoEnvironment, VirtioDeviceDescriptor } from "@vmm/virtio/device.ts";
+import { attachVhostUser } from "./vhost_user_device.ts";
 
 /** What a Worker lends to devices as they are attached. */
 export interface AttachServices {
   readonly env: IoEnvironment;
   /** The character device of a console back-end, opened once per Worker. */
   charDevice(descriptor: ChardevDescriptor): OpenCharDevice;
+  /** Guest memory; grows with hot-plugged regions. */
+  readonly memory: GuestMemory;
 }
 
 /** A device whose back-end is ready; the handler comes and goes with the guest's driver. */
@@ -36,6 +40,12 @@ export interface AttachedDevice {
   readonly start: HandlerFactory;
   /** Closes what `attach` opened. */
   detach(): void;
+  /** The driver's notifications are not for this Worker: somebody else reads the descriptors. */
+  readonly ownsKicks?: boolean;
+  /** vCPUs left something in a shared block, perhaps for this device. */
+  woken?(): void;
+  /** Guest memory has a new region at `gpa`. */
+  regionAdded?(gpa: number): void;
 }
 
 const NS_PER_MS = 1e6;
@@ -83,6 +93,7 @@ const ATTACH: Record<string, Attach> = {
   rtc() {
     return { start: (activation) => createRtcHandler(activation, { nowNs: realtimeNs }), detach: () => {} };
   },
+  "vhost-user": attachVhostUser,
   watchdog(descriptor) {
     let { enabled } = descriptor.backend as WatchdogBackend;
     return {

@@ -100,15 +100,20 @@ function start(request: IoStart): void {
 
 /** Somebody left something in a shared block. */
 function woken(): void {
-  for (const device of devices.values()) device.runner.poll();
+  for (const { runner, attached } of devices.values()) {
+    runner.poll();
+    attached.woken?.();
+  }
   for (const chardev of charDevices.values()) chardev.woken();
 }
 
 function addDevice(descriptor: VirtioDeviceDescriptor): void {
-  const attached = attachDevice(descriptor, { env, charDevice });
+  const attached = attachDevice(descriptor, { env, charDevice, memory });
   const runner = new DeviceRunner(descriptor, attached.start, { memory, interrupts: vm, env });
   devices.set(descriptor.id, { descriptor, attached, runner });
-  descriptor.kickFds.forEach((fd, queue) => loop.watchEvent(fd, () => runner.kick(queue)));
+  if (attached.ownsKicks !== true) {
+    descriptor.kickFds.forEach((fd, queue) => loop.watchEvent(fd, () => runner.kick(queue)));
+  }
   runner.poll();
 }
 
@@ -119,6 +124,12 @@ function removeDevice(id: string): void {
   device.attached.detach();
   for (const fd of device.descriptor.kickFds) loop.unwatch(fd);
   devices.delete(id);
+}
+
+/** Guest memory has grown. */
+function addRegion(region: RegionDescription): void {
+  memory.add({ ...region, buffer: wrap(region.hostAddress, region.sizeBytes) });
+  for (const { attached } of devices.values()) attached.regionAdded?.(region.gpa);
 }
 
 /** Nothing changes shared blocks or guest memory until `resume`. */
@@ -156,8 +167,7 @@ const service: WorkerService = new WorkerService(
     resume,
     command: ({ id, command }: { id: string; command: { kind: string } }) =>
       devices.get(id)?.runner.command(command),
-    addRegion: (region: RegionDescription) =>
-      memory.add({ ...region, buffer: wrap(region.hostAddress, region.sizeBytes) }),
+    addRegion,
     windowChanged: (id: string) => devices.get(id)?.runner.command({ kind: "resize" }),
   },
   () => {

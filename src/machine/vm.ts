@@ -8,7 +8,7 @@ import { signalEvent } from "@ffi/libc/io.ts";
 import { close } from "@ffi/libc/fd.ts";
 import type { DiskConfig } from "@schemas/api/disk.ts";
 import type { NetConfig } from "@schemas/api/net.ts";
-import type { PmemConfig } from "@schemas/api/virtio_devices.ts";
+import type { FsConfig, GenericVhostUserConfig, PmemConfig } from "@schemas/api/virtio_devices.ts";
 import type { VmConfig } from "@schemas/api/vm_config.ts";
 import { GED_IRQ } from "@vmm/arch/x86_64/layout.ts";
 import type { GuestEvent } from "@vmm/bus/ports.ts";
@@ -20,6 +20,7 @@ import { UnsupportedError } from "@vmm/errors/unsupported_error.ts";
 import type { KvmVm } from "@vmm/hypervisor/kvm/vm.ts";
 import { setSlot } from "@vmm/pci/pci_block.ts";
 import { bumpGeneration } from "@vmm/bus/bus_block.ts";
+import { VirtioId } from "@vmm/virtio/device.ts";
 import { balloonActual, resizeBalloon } from "./balloon_control.ts";
 import type { Consoles } from "./consoles.ts";
 import { deviceTree } from "./device_tree.ts";
@@ -28,10 +29,10 @@ import { loadBootImage } from "./payload_files.ts";
 import { configuredMemory, releaseMemory, type VmMemory } from "./memory_setup.ts";
 import type { PlacedDevice } from "./pci_topology.ts";
 import type { Platform } from "./platform.ts";
-import { plugNet } from "./plug/net.ts";
 import type { PluggedDevice } from "./plug/plugged_device.ts";
+import { VhostUserLinks } from "./plug/vhost_user.ts";
 import type { VcpuSet } from "./vcpu_set.ts";
-import { ID_PREFIX, type VmDevices } from "./vm_devices.ts";
+import type { VmDevices } from "./vm_devices.ts";
 import type { HotplugKind, PciDeviceAddress, VmInstance, VmState } from "./vm_port.ts";
 import { acpiMachine, smbiosConfig } from "./firmware_tables.ts";
 import { endWorker } from "./worker_pool.ts";
@@ -192,18 +193,21 @@ export class Vm implements VmInstance {
   }
 
   async addDevice(kind: HotplugKind, config: unknown, _fds: readonly number[]): Promise<PciDeviceAddress> {
-    const placed = this.parts.devices.plugLive(this.#plug(kind, config));
+    const placed = this.parts.devices.plugLive(await this.#plug(kind, config));
     await this.#io!.call("addDevice", placed.descriptor);
     await this.parts.vcpus.call("addFunction", placed.fn);
     this.#show(placed);
     return { id: placed.device.id, bdf: placed.bdf, config: placed.device.config };
   }
 
-  #plug(kind: HotplugKind, config: unknown): PluggedDevice {
+  async #plug(kind: HotplugKind, config: unknown): Promise<PluggedDevice> {
     const { devices } = this.parts;
+    const links = new VhostUserLinks();
     switch (kind) {
       case "disk": {
-        const device = devices.plugDisk(config as DiskConfig, true);
+        const disk = config as DiskConfig;
+        if (disk.vhost_user) await links.disk(disk);
+        const device = devices.plugDisk(disk, true, links);
         try {
           device.lock?.();
         } catch (error) {
@@ -214,8 +218,15 @@ export class Vm implements VmInstance {
       }
       case "net": {
         const net = config as NetConfig;
-        return plugNet(net, devices.idFor(ID_PREFIX.net, net.id));
+        if (net.vhost_user) await links.net(net);
+        return devices.plugNet(net, links);
       }
+      case "fs":
+        await links.fs(config as FsConfig);
+        return devices.plugFs(config as FsConfig, links);
+      case "generic-vhost-user":
+        await links.generic(config as GenericVhostUserConfig);
+        return devices.plugGenericVhostUser(config as GenericVhostUserConfig, links);
       case "pmem":
         return devices.plugPmem(config as PmemConfig);
       default:
@@ -236,7 +247,7 @@ export class Vm implements VmInstance {
   async removeDevice(id: string): Promise<void> {
     const placed = this.parts.devices.placed.get(id);
     if (placed === undefined) throw StateError.noDeviceToRemove(id);
-    if (!REMOVABLE.includes(placed.device.kind)) {
+    if (!REMOVABLE.includes(placed.device.model.virtioId)) {
       throw new ContextError(
         [`Cannot remove device "${id}"`],
         new Error(`Removal not allowed for this device kind`),
@@ -322,8 +333,14 @@ function unknownDisk(id: string): StateError {
   return new StateError("DEVICE_UNKNOWN", 404, [`No disk with id "${id}"`]);
 }
 
-/** Kinds of devices that can be taken out of a running VM. */
-const REMOVABLE: readonly string[] = ["block", "net", "pmem", "fs", "vsock"];
+/** Types of devices that can be taken out of a running VM. */
+const REMOVABLE: readonly number[] = [
+  VirtioId.block,
+  VirtioId.net,
+  VirtioId.pmem,
+  VirtioId.fs,
+  VirtioId.vsock,
+];
 
 /** States that can be entered from each state. */
 const ALLOWED: Record<VmState, readonly VmState[]> = {

@@ -4,7 +4,8 @@
  * L5, main isolate. Source: machine model §5 "Slot order at boot".
  */
 import type { DiskConfig } from "@schemas/api/disk.ts";
-import type { PmemConfig } from "@schemas/api/virtio_devices.ts";
+import type { NetConfig } from "@schemas/api/net.ts";
+import type { FsConfig, GenericVhostUserConfig, PmemConfig } from "@schemas/api/virtio_devices.ts";
 import type { VmConfig } from "@schemas/api/vm_config.ts";
 import { ContextError } from "@vmm/errors/context_error.ts";
 import type { Consoles } from "./consoles.ts";
@@ -19,10 +20,23 @@ import type { PciCommon, PluggedDevice } from "./plug/plugged_device.ts";
 import { plugPmem } from "./plug/pmem.ts";
 import { plugRng } from "./plug/rng.ts";
 import { plugRtc } from "./plug/rtc.ts";
+import {
+  plugFs,
+  plugGenericVhostUser,
+  plugVhostUserDisk,
+  plugVhostUserNet,
+  type VhostUserLinks,
+} from "./plug/vhost_user.ts";
 import { plugWatchdog } from "./plug/watchdog.ts";
 
 /** Prefixes of generated ids; all kinds share one counter. */
-export const ID_PREFIX = { disk: "_disk", net: "_net", pmem: "_pmem" } as const;
+export const ID_PREFIX = {
+  disk: "_disk",
+  net: "_net",
+  pmem: "_pmem",
+  fs: "_fs",
+  genericVhostUser: "_generic_vhost_user",
+} as const;
 
 const PVPANIC_ID = "__pvpanic";
 
@@ -42,6 +56,8 @@ export class VmDevices {
     readonly pci: PciTopology,
     readonly windows: MemoryWindows,
     private readonly warn: (text: string) => void,
+    /** Back-ends that wait for their devices. */
+    private readonly links: VhostUserLinks,
   ) {
     this.config = config;
     for (const group of config.rate_limit_groups ?? []) {
@@ -79,13 +95,17 @@ export class VmDevices {
     };
     if (consoles.console !== undefined) open(plugConsole(config.console, consoles.console));
     const disks = config.disks?.map((disk) => open(this.plugDisk(disk, false), disk));
-    const net = config.net?.map((one) => open(plugNet(one, this.idFor(ID_PREFIX.net, one.id)), one));
+    const net = config.net?.map((one) => open(this.plugNet(one), one));
     open(plugRng(config.rng));
+    const generic = config.generic_vhost_user?.map((one) =>
+      open(this.plugGenericVhostUser(one, this.links), one)
+    );
+    const fs = config.fs?.map((one) => open(this.plugFs(one, this.links), one));
     const pmem = config.pmem?.map((one) => open(this.plugPmem(one), one));
     if (config.balloon !== undefined) open(plugBalloon(config.balloon));
     if (config.watchdog) open(plugWatchdog());
     if (config.rtc !== undefined) open(plugRtc(config.rtc));
-    this.config = { ...config, disks, net, pmem };
+    this.config = { ...config, disks, net, generic_vhost_user: generic, fs, pmem };
   }
 
   /** Slots that configurations name are kept from devices that take the lowest free one. */
@@ -97,6 +117,8 @@ export class VmDevices {
       ...(config.disks ?? []),
       ...(config.net ?? []),
       config.rng,
+      ...(config.generic_vhost_user ?? []),
+      ...(config.fs ?? []),
       ...(config.pmem ?? []),
       config.balloon,
       config.rtc,
@@ -113,12 +135,35 @@ export class VmDevices {
   }
 
   /** Opens a disk's image. @throws ContextError with the original's words */
-  plugDisk(config: DiskConfig, hotplugged: boolean): PluggedDevice {
+  plugDisk(config: DiskConfig, hotplugged: boolean, links = this.links): PluggedDevice {
     try {
-      return plugDisk(config, this.idFor(ID_PREFIX.disk, config.id), hotplugged, this.#groups);
+      const id = this.idFor(ID_PREFIX.disk, config.id);
+      return config.vhost_user
+        ? plugVhostUserDisk(config, id, hotplugged, links.take(config))
+        : plugDisk(config, id, hotplugged, this.#groups);
     } catch (cause) {
       throw new ContextError(["Error from device manager"], cause);
     }
+  }
+
+  /** Opens a tap, or takes the back-end that waits for the device. @throws ContextError with the original's words */
+  plugNet(config: NetConfig, links = this.links): PluggedDevice {
+    const id = this.idFor(ID_PREFIX.net, config.id);
+    return config.vhost_user ? plugVhostUserNet(config, id, links.take(config)) : plugNet(config, id);
+  }
+
+  /** Takes the back-end of a file system. */
+  plugFs(config: FsConfig, links: VhostUserLinks): PluggedDevice {
+    return plugFs(config, this.idFor(ID_PREFIX.fs, config.id), links.take(config));
+  }
+
+  /** Takes the back-end of a device of any type. */
+  plugGenericVhostUser(config: GenericVhostUserConfig, links: VhostUserLinks): PluggedDevice {
+    return plugGenericVhostUser(
+      config,
+      this.idFor(ID_PREFIX.genericVhostUser, config.id),
+      links.take(config),
+    );
   }
 
   /** Opens and maps a file. @throws ContextError with the original's words */

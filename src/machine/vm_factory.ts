@@ -23,6 +23,7 @@ import { kvmHost } from "./kvm_host.ts";
 import { checkMemory, releaseMemory, setUpMemory, type VmMemory } from "./memory_setup.ts";
 import { MemoryWindows } from "./memory_windows.ts";
 import { PciTopology } from "./pci_topology.ts";
+import { connectVhostUsers, type VhostUserLinks } from "./plug/vhost_user.ts";
 import { createPlatform } from "./platform.ts";
 import { VcpuSet } from "./vcpu_set.ts";
 import { Vm } from "./vm.ts";
@@ -58,6 +59,7 @@ export class KvmVmFactory implements VmFactory {
   async create(config: VmConfig, onEvent: (event: GuestEvent) => void): Promise<VmInstance> {
     const ready = unsupportedDevices(config);
     if (ready !== undefined) throw ready;
+    const links = await connectVhostUsers(config);
     // Workers start loading while memory and devices are set up.
     const ioWorker = takeWorker("io");
     const vcpuWorkers = Array.from({ length: config.cpus.boot_vcpus }, () => takeWorker("vcpu"));
@@ -68,8 +70,10 @@ export class KvmVmFactory implements VmFactory {
         ioWorker,
         vcpuWorkers,
         onEvent,
+        links,
       );
     } catch (error) {
+      links.release();
       returnWorkers("io", [ioWorker]);
       returnWorkers("vcpu", vcpuWorkers);
       throw error;
@@ -83,6 +87,7 @@ function build(
   ioWorker: ReturnType<typeof takeWorker>,
   vcpuWorkers: ReturnType<typeof takeWorker>[],
   onEvent: (event: GuestEvent) => void,
+  links: VhostUserLinks,
 ): Vm {
   const host = kvmHost();
   const physBits = guestPhysBits(host.physBits, config.cpus.max_phys_bits);
@@ -116,7 +121,7 @@ function build(
     });
     const warn = (text: string) => onEvent({ kind: "log", level: "warn", key: text, text });
     const windows = new MemoryWindows(platform.apertures, vm, memory.slots);
-    devices = new VmDevices(config, new PciTopology(platform, vm), windows, warn);
+    devices = new VmDevices(config, new PciTopology(platform, vm), windows, warn, links);
     devices.createAll(consoles);
     const instance: { vm?: Vm } = {};
     const forward = (event: GuestEvent) => {
@@ -154,8 +159,6 @@ function hasDebugConsole(config: VmConfig): boolean {
 /** Configured things this version has no machinery for: a clear error instead of a guest without them. */
 function unsupportedDevices(config: VmConfig): ContextError | undefined {
   const configured: Record<string, unknown> = {
-    fs: config.fs?.length,
-    generic_vhost_user: config.generic_vhost_user?.length,
     devices: config.devices?.length,
     user_devices: config.user_devices?.length,
     vdpa: config.vdpa?.length,
@@ -164,8 +167,6 @@ function unsupportedDevices(config: VmConfig): ContextError | undefined {
     tpm: config.tpm,
     ivshmem: config.ivshmem,
     gdb: config.gdb,
-    "vhost-user disks": config.disks?.some((disk) => disk.vhost_user),
-    "vhost-user net": config.net?.some((net) => net.vhost_user),
     "virtio-mem": config.memory.hotplug_method === "VirtioMem" && config.memory.hotplug_size !== undefined,
     landlock_enable: config.landlock_enable,
   };

@@ -21,7 +21,7 @@ export interface PluggedDevice {
   readonly placement: Placement;
   readonly model: Pick<
     VirtioPciDescription,
-    "virtioId" | "queueSizes" | "features" | "config" | "configWritable"
+    "virtioId" | "queueSizes" | "features" | "config" | "configWritable" | "forwardsConfig"
   >;
   /** Plain and cloneable: goes to the I/O Worker. */
   readonly backend: unknown;

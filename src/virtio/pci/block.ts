@@ -38,6 +38,10 @@ const headFields = {
   lifecycle: "u32",
   /** 1: some queue's `kick` word is set. */
   kicked: "u32",
+  /** 1: what the driver writes into the device configuration goes to a back-end, and its vCPU waits for that. */
+  configForwarded: "u32",
+  /** A value of `ConfigWrite`. */
+  configWrite: "u32",
   /** Times the driver (or a bug of ours) broke the device. */
   faults: "u32",
   deviceConfig: { u8: MAX_DEVICE_CONFIG },
@@ -83,6 +87,9 @@ export const QueueWord = {
  * failed, active → failed and reset → idle (and wakes the waiting vCPU).
  */
 export const Lifecycle = { idle: 0, activate: 1, active: 2, reset: 3, failed: 4 } as const;
+
+/** Configuration bytes on their way to a back-end. vCPU Workers move any → posted; the I/O Worker posted → taken → none. */
+export const ConfigWrite = { none: 0, posted: 1, taken: 2 } as const;
 
 const layouts = new Map<number, BlockLayout<Fields>>();
 

@@ -38,6 +38,8 @@ export interface VirtioPciDescription {
   readonly config: Uint8Array;
   /** Bits of `config` the guest may write; none when absent. */
   readonly configWritable?: Uint8Array;
+  /** Writes to `config` go to a back-end. */
+  readonly forwardsConfig?: boolean;
   readonly bar: { readonly kind: "memory32" | "memory64"; readonly base: number };
   readonly sharedMemory?: SharedMemoryBar;
 }
@@ -70,6 +72,7 @@ export function createVirtioPci(d: VirtioPciDescription): VirtioPciState {
   state.configLength = d.config.byteLength;
   state.deviceConfig.set(d.config);
   if (d.configWritable !== undefined) state.configWritable.set(d.configWritable);
+  state.configForwarded = d.forwardsConfig === true ? 1 : 0;
   d.queueSizes.forEach((size, i) => {
     if (size < 1 || size > 32768 || (size & (size - 1)) !== 0) {
       throw new RangeError(`A queue cannot have ${size} entries`);

@@ -10,6 +10,7 @@ import type { IoWake } from "@vmm/bus/ports.ts";
 import { MSIX_NO_VECTOR, type MsixTable } from "@vmm/pci/msix.ts";
 import { hasFeature, VIRTIO_F_VERSION_1 } from "../features.ts";
 import {
+  ConfigWrite,
   Lifecycle,
   QUEUE_WORDS,
   QueueWord,
@@ -39,7 +40,11 @@ import {
 /** How long a reset waits for the I/O Worker. Later the guest sees the old status until the reset is done. */
 const RESET_TIMEOUT_MS = 5000;
 
+/** How long a write to the device configuration waits for a back-end. */
+const CONFIG_TIMEOUT_MS = 1000;
+
 const LIFECYCLE = VirtioPciHead.index.lifecycle;
+const CONFIG_WRITE = VirtioPciHead.index.configWrite;
 const KICKED = VirtioPciHead.index.kicked;
 
 /** Word of a queue behind each 32-bit address register. */
@@ -250,6 +255,18 @@ export class VirtioPciRegisters implements IoDevice {
       state.deviceConfig[offset + i] = (old & ~mask) | ((value >>> (8 * i)) & mask);
     }
     state.unlock();
+    if (state.configForwarded !== 0) this.#forwardConfig();
+  }
+
+  /** Has the I/O Worker pass the configuration on, and waits: the driver may read at once what its write brought about. */
+  #forwardConfig(): void {
+    const { words } = this.state;
+    Atomics.store(words, CONFIG_WRITE, ConfigWrite.posted);
+    this.wake.wake();
+    for (let now = ConfigWrite.posted as number; now !== ConfigWrite.none;) {
+      if (Atomics.wait(words, CONFIG_WRITE, now, CONFIG_TIMEOUT_MS) === "timed-out") return;
+      now = Atomics.load(words, CONFIG_WRITE);
+    }
   }
 }
 

@@ -68,7 +68,7 @@ export class SplitQueue {
     table: MappedRegion,
     driver: MappedRegion,
     device: MappedRegion,
-    private readonly layout: SplitQueueLayout,
+    readonly layout: SplitQueueLayout,
     /** False: the driver did not enable this queue; it never has requests. */
     readonly enabled: boolean,
   ) {
@@ -132,6 +132,17 @@ export class SplitQueue {
   /** Next used entry to fill: saved with the device. */
   get nextUsed(): number {
     return this.#filled;
+  }
+
+  /** Where the used ring is, whoever fills it. */
+  usedIndex(): number {
+    return Atomics.load(this.#used, INDEX);
+  }
+
+  /** Somebody else served this queue and has stopped. `nextAvail`: what it would have taken next; unless known, all it took is used. */
+  takeBack(nextAvail = this.usedIndex()): void {
+    this.#next = this.#seen = nextAvail & 0xffff;
+    this.#filled = this.#published = this.usedIndex();
   }
 
   /** Fills `chain` with the next request. False: there is none, or the driver broke the queue (`fault`). */
