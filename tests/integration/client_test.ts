@@ -1,11 +1,14 @@
 /**
- * The client of mod.ts and the examples, against the built program.
+ * The client that mod.ts exports, and the examples, against the built program.
  *
  * @module
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { ApiError, EventStreamError, VmmClient, type VmmEvent } from "../../mod.ts";
+import type { VmmEvent } from "@schemas/api/event.ts";
+import { ApiError } from "@vmm/client/api_error.ts";
+import { EventStreamError } from "@vmm/client/event_decoder.ts";
+import { VmmClient } from "@vmm/client/vmm_client.ts";
 import { missing, ROOT, testWith } from "@tests/framework/programs.ts";
 import { HALT, pvhElf } from "@tests/framework/tiny_guest.ts";
 import { Vm } from "@tests/framework/vm.ts";
