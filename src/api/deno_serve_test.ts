@@ -1,0 +1,37 @@
+import assert from "node:assert/strict";
+import { HttpConnection } from "@tests/framework/http_client.ts";
+import type { HttpRequest } from "./http_message.ts";
+import { serveUnix } from "./deno_serve.ts";
+
+Deno.test("serveUnix() passes requests on as they are and answers in ordinary HTTP", async () => {
+  const directory = await Deno.makeTempDir();
+  const seen: HttpRequest[] = [];
+  const door = serveUnix(
+    `${directory}/s`,
+    (request) => {
+      seen.push(request);
+      return Promise.resolve(
+        request.method === "PUT" ? { status: 204 } : { status: 404, body: '["Not Found"]' },
+      );
+    },
+    (_request, path) => path === "/metrics" ? new Response("m") : undefined,
+  );
+  {
+    using client = await HttpConnection.open(`${directory}/s`);
+    const missing = await client.request("GET", "/api/v1/x?y=z");
+    assert.equal(missing.statusLine, "HTTP/1.1 404 Not Found");
+    assert.equal(missing.header("content-type"), "application/json");
+    assert.equal(missing.body, '["Not Found"]');
+    const done = await client.request("PUT", "/api/v1/vm.create", "{}");
+    assert.equal(done.status, 204);
+    assert.equal((await client.request("GET", "/metrics")).body, "m");
+    const large = await client.request("PUT", "/api/v1/vm.create", "x".repeat((4 << 20) + 1));
+    assert.equal(large.status, 413);
+  }
+  assert.deepEqual(seen.map(({ method, path, body }) => [method, path, body.length]), [
+    ["GET", "/api/v1/x?y=z", 0],
+    ["PUT", "/api/v1/vm.create", 2],
+  ]);
+  await door.close();
+  await Deno.remove(directory, { recursive: true });
+});
