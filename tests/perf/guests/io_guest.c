@@ -85,6 +85,14 @@ static u64 bar_address(u32 device, u32 bar) {
     return high << 32 | (low & ~0xfu);
 }
 
+static inline void wrmsr(u32 msr, u32 value) { asm volatile("wrmsr" :: "c"(msr), "a"(value), "d"(0)); }
+
+/* Lets messages in. They stay pending: interrupts are off in ring 3. */
+static void enable_apic(void) {
+    wrmsr(0x1b, LAPIC_GPA | 0xd00); /* IA32_APIC_BASE: boot CPU, x2APIC, enabled */
+    wrmsr(0x80f, 0x1ff);            /* spurious vector: software enable */
+}
+
 struct common {
     volatile u32 device_feature_select, device_feature, driver_feature_select, driver_feature;
     volatile u16 config_vector, queue_count;
@@ -151,8 +159,7 @@ static int set_up_pci(void) {
     if (interrupts) {
         u32 table = pci_read(device, msix + 4);
         volatile u32 *entry = (volatile u32 *)map_device(5, bar_address(device, table & 7) + (table & ~7u));
-        volatile u32 *lapic = (volatile u32 *)map_device(6, LAPIC_GPA);
-        lapic[0xf0 / 4] = 0x1ff;
+        enable_apic();
         for (u32 i = 0; i < 8; i++, entry += 4) {
             entry[0] = LAPIC_GPA;
             entry[1] = 0;
@@ -195,7 +202,7 @@ int setup(void) {
         fault = set_up_pci();
     } else { /* the back-end in C: no PCI, the doorbells of all queues side by side */
         u64 at = map_device(1, doorbell);
-        if (control[CTL_OPTIONS] & OPTION_INTERRUPTS) ((volatile u32 *)map_device(6, LAPIC_GPA))[0xf0 / 4] = 0x1ff;
+        if (control[CTL_OPTIONS] & OPTION_INTERRUPTS) enable_apic();
         for (u32 i = 0; i < control[CTL_QUEUES]; i++) {
             place_queue(i, control[CTL_QUEUE_SIZE]);
             queues[i].doorbell = (volatile u16 *)(at + 4 * i);
