@@ -5,7 +5,10 @@
  * device sees sizes 1, 2 and 4 only. Values are unsigned numbers below 2^(8·size).
  */
 
-/** A register window. `offset` counts from the window's start and is always inside it. Must not throw or allocate. */
+/**
+ * A register window. `offset` counts from the window's start and is always inside it; on the port bus `offset + size` may lie
+ * behind its end. Must not throw or allocate.
+ */
 export interface IoDevice {
   read(offset: number, size: 1 | 2 | 4): number;
   write(offset: number, size: 1 | 2 | 4, value: number): void;

@@ -17,7 +17,6 @@ export class PioBus {
   readonly #table = new Uint8Array(PORTS);
   readonly #devices: IoDevice[] = [];
   readonly #bases: number[] = [];
-  readonly #ends: number[] = [];
 
   constructor(private readonly state: BusState) {}
 
@@ -31,12 +30,12 @@ export class PioBus {
     }
     this.#devices.push(device);
     this.#bases.push(base);
-    this.#ends.push(base + sizeBytes);
     this.#table.fill(this.#devices.length, base, base + sizeBytes);
   }
 
   /**
-   * One exit: `count` operands of `size` bytes (more than one for string instructions) lie at `dataOffset` of `view`, the
+   * One exit. The device at the first port gets the whole access, as in the original, even if it goes past the device's
+   * last port. `count` operands of `size` bytes (more than one for string instructions) lie at `dataOffset` of `view`, the
    * kvm_run page.
    */
   access(
@@ -48,25 +47,14 @@ export class PioBus {
     isWrite: boolean,
   ): void {
     const entry = this.#table[port & 0xffff];
-    if (entry === 0 || port + size > this.#ends[entry - 1]) {
-      this.#scattered(view, dataOffset, port & 0xffff, size, count, isWrite);
+    if (entry === 0) {
+      if (!isWrite) fillOnes(view, dataOffset, size * count);
+      Atomics.add(this.state.words, BusBlock.index.unassignedPio, 1);
       return;
     }
     const device = this.#devices[entry - 1];
     const offset = port - this.#bases[entry - 1];
     for (let i = 0; i < count; i++) transfer(device, offset, view, dataOffset + i * size, size, isWrite);
-  }
-
-  /** Nothing at the first port, or the access goes past the device's last one: port by port, if anything is there. */
-  #scattered(view: DataView, at: number, port: number, size: number, count: number, isWrite: boolean): void {
-    for (let i = 0; i < count * size; i++) {
-      const p = port + i % size;
-      const entry = p < PORTS && this.#table[port] !== 0 ? this.#table[p] : 0;
-      if (entry !== 0) {
-        transfer(this.#devices[entry - 1], p - this.#bases[entry - 1], view, at + i, 1, isWrite);
-      } else if (!isWrite) fillOnes(view, at + i, 1);
-    }
-    if (this.#table[port] === 0) Atomics.add(this.state.words, BusBlock.index.unassignedPio, 1);
   }
 }
 

@@ -19,7 +19,7 @@ import { MmioBus } from "@vmm/bus/mmio_bus.ts";
 import { PioBus } from "@vmm/bus/pio_bus.ts";
 import type { ByteSink, EventSink, IoWake } from "@vmm/bus/ports.ts";
 import { AcpiPmTimer } from "@vmm/devices/legacy/acpi_pm_timer.ts";
-import { AcpiShutdown } from "@vmm/devices/legacy/acpi_shutdown.ts";
+import { ACPI_SHUTDOWN_PORT_COUNT, AcpiShutdown } from "@vmm/devices/legacy/acpi_shutdown.ts";
 import { Cmos, CMOS_PORT, CMOS_PORT_COUNT } from "@vmm/devices/legacy/cmos.ts";
 import { CPU_HOTPLUG_SIZE_BYTES, CpuHotplug } from "@vmm/devices/legacy/cpu_hotplug.ts";
 import { DEBUG_CONSOLE_READ, DebugConsole, FIRMWARE_DEBUG_PORT } from "@vmm/devices/legacy/debug_console.ts";
@@ -99,7 +99,7 @@ export class VcpuMachine {
     this.pio.add(CMOS_PORT, CMOS_PORT_COUNT, new Cmos(blocks.cmos, time, this.power));
     this.pio.add(DEBUG_PORT, 1, new DebugPort(blocks.debugPort, time, events));
     this.pio.add(FIRMWARE_DEBUG_PORT, 1, new DebugConsole(outputs.firmwareDebug));
-    this.pio.add(ACPI_SHUTDOWN_PORT, 1, new AcpiShutdown(this.power));
+    this.pio.add(ACPI_SHUTDOWN_PORT, ACPI_SHUTDOWN_PORT_COUNT, new AcpiShutdown(this.power));
     this.pio.add(ACPI_PM_TIMER_PORT, 4, new AcpiPmTimer(blocks.pmTimer, time));
     this.pio.add(CONFIG_PORTS_BASE, CONFIG_PORTS_SIZE, new ConfigPorts(this.#segments[0], blocks.pci));
     if (platform.hasSerial) {

@@ -74,7 +74,7 @@ export class ConfigPorts implements IoDevice {
     if (offset < 4) {
       return offset + size > 4 ? allOnes(size) : low(this.pci.configAddress >>> (8 * offset), size);
     }
-    const fn = this.#target();
+    const fn = offset + size > CONFIG_PORTS_SIZE ? undefined : this.#target();
     return fn === undefined ? allOnes(size) : fn.readConfig(this.#register(offset), size);
   }
 
@@ -86,7 +86,7 @@ export class ConfigPorts implements IoDevice {
       this.pci.configAddress = ((this.pci.configAddress & ~mask) | ((value << shift) & mask)) >>> 0;
       return;
     }
-    this.#target()?.writeConfig(this.#register(offset), size, value);
+    if (offset + size <= CONFIG_PORTS_SIZE) this.#target()?.writeConfig(this.#register(offset), size, value);
   }
 
   #register(offset: number): number {

@@ -6,6 +6,9 @@
 import type { IoDevice } from "@vmm/bus/io_device.ts";
 import type { PowerControl } from "./power_control.ts";
 
+/** How many ports answer. */
+export const ACPI_SHUTDOWN_PORT_COUNT = 4;
+
 const RESET_VALUE = 1;
 /** Sleep type of `_S5_`, with SLP_EN. */
 const SLP_TYP_SHIFT = 2;
@@ -13,7 +16,7 @@ const SLP_EN = 1 << 5;
 const S5 = 5;
 const POWER_OFF_VALUE = (S5 << SLP_TYP_SHIFT) | SLP_EN;
 
-/** Port 0x600: one byte. */
+/** Ports from 0x600 on: all four are the one register, in bytes only. */
 export class AcpiShutdown implements IoDevice {
   constructor(private readonly power: PowerControl) {}
 
@@ -21,9 +24,9 @@ export class AcpiShutdown implements IoDevice {
     return 0;
   }
 
-  write(_offset: number, _size: number, value: number): void {
-    const command = value & 0xff;
-    if (command === RESET_VALUE) this.power.reset();
-    else if (command === POWER_OFF_VALUE) this.power.powerOff();
+  write(_offset: number, size: number, value: number): void {
+    if (size !== 1) return;
+    if (value === RESET_VALUE) this.power.reset();
+    else if (value === POWER_OFF_VALUE) this.power.powerOff();
   }
 }

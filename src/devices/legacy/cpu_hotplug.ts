@@ -65,17 +65,17 @@ export function cpusBeingRemoved(state: CpuHotplugState): number[] {
 export class CpuHotplug implements IoDevice {
   constructor(private readonly state: CpuHotplugState, private readonly events: EventSink) {}
 
-  read(offset: number): number {
+  read(offset: number, size: number): number {
     const { state } = this;
-    if (offset === OFFSET_SELECT) return state.selected;
-    if (offset !== OFFSET_STATUS || state.selected >= state.maxCpus) return 0;
+    if (offset === OFFSET_SELECT) return size === 4 ? state.selected : 0;
+    if (offset !== OFFSET_STATUS || size !== 1 || state.selected >= state.maxCpus) return 0;
     return state.status[state.selected] & VISIBLE;
   }
 
   write(offset: number, size: number, value: number): void {
     const { state } = this;
     if (offset === OFFSET_SELECT && size === 4) state.selected = value;
-    else if (offset === OFFSET_STATUS) this.#writeStatus(value);
+    else if (offset === OFFSET_STATUS && size === 1) this.#writeStatus(value);
   }
 
   #writeStatus(value: number): void {

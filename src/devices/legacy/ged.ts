@@ -26,8 +26,8 @@ export function notifyGed(state: GedState, lines: InterruptLines, gsi: number, b
 export class Ged implements IoDevice {
   constructor(private readonly state: GedState) {}
 
-  read(offset: number): number {
-    if (offset !== 0) return 0;
+  read(offset: number, size: number): number {
+    if (offset !== 0 || size !== 1) return 0;
     return Atomics.exchange(this.state.words, GedBlock.index.pending, 0) & 0xff;
   }
 

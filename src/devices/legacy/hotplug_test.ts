@@ -26,8 +26,8 @@ Deno.test("CpuHotplug shows boot CPUs enabled and the others absent", () => {
   const { device, select } = cpus(2, 4);
   const statuses = [0, 1, 2, 3, 4, 0xffff_ffff].map((cpu) => {
     select(cpu);
-    assert.equal(device.read(0), cpu);
-    return device.read(4);
+    assert.equal(device.read(0, 4), cpu);
+    return device.read(4, 1);
   });
   assert.deepEqual(statuses, [ENABLED, ENABLED, 0, 0, 0, 0]);
 });
@@ -36,21 +36,21 @@ Deno.test("CpuHotplug insertion is acknowledged by writing the bit back", () => 
   const { state, device, select } = cpus(1, 2);
   insertCpu(state, 1);
   select(1);
-  assert.equal(device.read(4), ENABLED | INSERTING);
+  assert.equal(device.read(4, 1), ENABLED | INSERTING);
   device.write(4, 1, INSERTING);
-  assert.equal(device.read(4), ENABLED);
+  assert.equal(device.read(4, 1), ENABLED);
 });
 
 Deno.test("CpuHotplug removal completes although the guest's scan writes the request bit back", () => {
   const { state, events, device, select } = cpus(2, 2);
   requestCpuRemoval(state, 1);
   select(1);
-  assert.equal(device.read(4), ENABLED | REMOVING);
+  assert.equal(device.read(4, 1), ENABLED | REMOVING);
   device.write(4, 1, REMOVING);
-  assert.equal(device.read(4), ENABLED);
+  assert.equal(device.read(4, 1), ENABLED);
   assert.deepEqual(cpusBeingRemoved(state), [1]);
   device.write(4, 1, EJECT);
-  assert.equal(device.read(4), 0);
+  assert.equal(device.read(4, 1), 0);
   assert.deepEqual(events, [{ kind: "cpu-eject", cpu: 1 }]);
   device.write(4, 1, EJECT);
   assert.equal(events.length, 1);
@@ -66,7 +66,7 @@ Deno.test("CpuHotplug ejects neither CPU 0 nor a CPU nobody asked for nor one th
   }
   assert.deepEqual(events, []);
   select(1);
-  assert.equal(device.read(4), ENABLED);
+  assert.equal(device.read(4, 1), ENABLED);
 });
 
 Deno.test("createCpuHotplug() refuses more CPUs than the block holds", () => {
