@@ -16,7 +16,11 @@ function findBalloon(devices: VmDevices): PlacedDevice | undefined {
 }
 
 /** Asks the guest for a balloon of `sizeBytes`; it complies when it likes. @throws ContextError without a balloon */
-export async function resizeBalloon(devices: VmDevices, io: WorkerPort, sizeBytes: bigint): Promise<void> {
+export async function resizeBalloon(
+  devices: VmDevices,
+  io: WorkerPort | undefined,
+  sizeBytes: bigint,
+): Promise<void> {
   const balloon = findBalloon(devices);
   if (balloon === undefined) {
     throw new ContextError(
@@ -25,7 +29,7 @@ export async function resizeBalloon(devices: VmDevices, io: WorkerPort, sizeByte
     );
   }
   setBalloonTarget(attachVirtioPci(balloon.fn.block).deviceConfig, Number(sizeBytes));
-  await io.call("command", { id: balloon.device.id, command: { kind: CONFIG_CHANGED } });
+  await io?.call("command", { id: balloon.device.id, command: { kind: CONFIG_CHANGED } });
 }
 
 /** Bytes the guest says it has given up; 0 without a balloon. */

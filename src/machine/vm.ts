@@ -135,13 +135,14 @@ export class Vm implements VmInstance {
   async pause(): Promise<void> {
     this.#transition("Paused");
     await this.parts.vcpus.pause();
-    await this.#io!.call("pause");
+    await this.#io?.call("pause");
     this.#state = "Paused";
   }
 
   async resume(): Promise<void> {
-    this.#transition("Running", "Paused");
-    await this.#io!.call("resume");
+    // A boot that failed half-way leaves an instance that can be "resumed": it has no vCPUs, as in the original.
+    if (this.#state !== "Created") this.#transition("Running", "Paused");
+    await this.#io?.call("resume");
     await this.parts.vcpus.resume();
     this.#state = "Running";
   }
@@ -194,7 +195,7 @@ export class Vm implements VmInstance {
 
   async addDevice(kind: HotplugKind, config: unknown, _fds: readonly number[]): Promise<PciDeviceAddress> {
     const placed = this.parts.devices.plugLive(await this.#plug(kind, config));
-    await this.#io!.call("addDevice", placed.descriptor);
+    await this.#io?.call("addDevice", placed.descriptor);
     await this.parts.vcpus.call("addFunction", placed.fn);
     this.#show(placed);
     return { id: placed.device.id, bdf: placed.bdf, config: placed.device.config };
@@ -246,7 +247,7 @@ export class Vm implements VmInstance {
 
   async removeDevice(id: string): Promise<void> {
     const placed = this.parts.devices.placed.get(id);
-    if (placed === undefined) throw StateError.noDeviceToRemove(id);
+    if (placed === undefined) throw unknownDevice(id);
     if (!REMOVABLE.includes(placed.device.model.virtioId)) {
       throw new ContextError(
         [`Cannot remove device "${id}"`],
@@ -265,7 +266,7 @@ export class Vm implements VmInstance {
       const { fn, device, bdf } = placed;
       if (fn.segment !== segment || (slots >>> fn.slot & 1) === 0) continue;
       await vcpus.call("removeFunction", { segment, slot: fn.slot });
-      await this.#io!.call("removeDevice", device.id);
+      await this.#io?.call("removeDevice", device.id);
       devices.remove(placed);
       this.#removing.delete(device.id);
       onEvent({ kind: "device-removed", id: device.id, bdf });
@@ -276,7 +277,7 @@ export class Vm implements VmInstance {
     const { vcpus, ramBytes, balloonBytes } = request;
     if (vcpus !== undefined) throw new UnsupportedError("Changing the vCPUs of a running VM", NOT_YET);
     if (ramBytes !== undefined) throw new UnsupportedError("Changing the memory of a running VM", NOT_YET);
-    if (balloonBytes !== undefined) await resizeBalloon(this.parts.devices, this.#io!, balloonBytes);
+    if (balloonBytes !== undefined) await resizeBalloon(this.parts.devices, this.#io, balloonBytes);
   }
 
   async resizeZone(): Promise<void> {
@@ -285,8 +286,8 @@ export class Vm implements VmInstance {
 
   async resizeDisk(id: string, sizeBytes: bigint): Promise<void> {
     const placed = this.parts.devices.placed.get(id);
-    if (placed === undefined || placed.device.kind !== "block") throw unknownDisk(id);
-    const reply = await this.#io!.call<{ result: number }>("command", {
+    if (placed === undefined || placed.device.kind !== "block") throw unknownDevice(id);
+    const reply = await this.#io?.call<{ result: number }>("command", {
       id,
       command: { kind: "resize", sizeBytes: Number(sizeBytes) },
     });
@@ -329,8 +330,11 @@ const TRANSITION_WORDS: Partial<Record<VmState, readonly string[]>> = {
   Running: ["Cannot resume VM", "Failed to resume migratable component"],
 };
 
-function unknownDisk(id: string): StateError {
-  return new StateError("DEVICE_UNKNOWN", 404, [`No disk with id "${id}"`]);
+function unknownDevice(id: string): StateError {
+  return new StateError("DEVICE_UNKNOWN", 404, [
+    "Error from device manager",
+    `Failed to find device corresponding to the given identifier: ${id}`,
+  ]);
 }
 
 /** Types of devices that can be taken out of a running VM. */
