@@ -4,7 +4,7 @@
  * L4, main isolate. Error and warning texts are the original's. Source: spec/machine-model.md §8 "image type",
  * "back-ends", "locking".
  */
-import { OsError } from "@ffi/abi/errno.ts";
+import { Errno, OsError } from "@ffi/abi/errno.ts";
 import { deviceTopology, directIoAlignment } from "@ffi/libc/block_device.ts";
 import { close, FALLOC, fileStatus, FileType, O, open, S_IFMT } from "@ffi/libc/fd.ts";
 import { allocate } from "@ffi/libc/file_io.ts";
@@ -278,11 +278,15 @@ export function openFile(path: string, readonly: boolean, direct: boolean, extra
     throw cannotOpen("I/O error", path, "open", error);
   }
   const type = fileStatus(fd).mode & S_IFMT;
+  if (type === FileType.directory) {
+    close(fd);
+    throw cannotOpen("I/O error", path, "open", new OsError(Errno.EISDIR, "read", path));
+  }
   const alignment = direct ? directIoAlignment(fd) || SECTOR_BYTES : 1;
   return { fd, path, alignment, isBlockDevice: type === FileType.block, readonly };
 }
 
-/** Opening a FIFO would wait for somebody to write to it. @throws Error */
+/** Opening a FIFO would wait for somebody to write to it; a directory is left to `open` to refuse. @throws Error */
 function refuseOddFiles(path: string): void {
   let status: Deno.FileInfo;
   try {
@@ -290,8 +294,8 @@ function refuseOddFiles(path: string): void {
   } catch {
     return; // `open` says why
   }
-  if (status.isFile || status.isBlockDevice) return;
-  const kind = status.isDirectory ? "a directory" : "neither";
+  if (status.isFile || status.isBlockDevice || status.isDirectory) return;
+  const kind = status.isCharDevice ? "a character device" : status.isFifo ? "a FIFO" : "a socket";
   throw new Error(`disk image must be a regular file or block device, is: ${kind}`);
 }
 

@@ -153,6 +153,17 @@ Deno.test("openDisk() explains itself in the original's words", () => {
     "I/O error (path=/nonexistent/image op=open)",
     "No such file or directory (os error 2)",
   ]);
+  for (const readonly of [false, true]) {
+    assert.deepEqual(chainOf(() => openDisk(request("/", { readonly }))), [
+      "Cannot open disk path",
+      "I/O error (path=/ op=open)",
+      "Is a directory (os error 21)",
+    ]);
+  }
+  assert.equal(
+    chainOf(() => openDisk(request("/dev/null")))[2],
+    "disk image must be a regular file or block device, is: a character device",
+  );
   withFile(4096, (path) => {
     assert.deepEqual(chainOf(() => openDisk(request(path, { image_type: "Qcow2" }))), [
       "Disk image type does not match expected type: specified = qcow2, detected = raw",
