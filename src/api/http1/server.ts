@@ -54,7 +54,7 @@ export class Http1Server {
     while (!this.#closing) {
       let count = await this.#epoll.waitPooled(-1);
       while (count > 0 && !this.#closing) {
-        for (let i = 0; i < count; i++) this.#dispatch(this.#epoll.token(i), this.#epoll.events(i));
+        this.#dispatchAll(count);
         // A client that has its answer often sends the next request at once: catching it here saves two thread switches.
         // The turn of the event loop in between lets answers, timers and Workers have theirs.
         await new Promise<void>((resolve) => setImmediate(resolve));
@@ -78,8 +78,18 @@ export class Http1Server {
     signalEvent(this.#wake);
   }
 
+  #dispatchAll(count: number): void {
+    let waiting = false;
+    for (let i = 0; i < count; i++) {
+      const token = this.#epoll.token(i);
+      if (token === LISTENER) waiting = true;
+      else this.#dispatch(token, this.#epoll.events(i));
+    }
+    // Last, so that connections that have just ended make room for new ones.
+    if (waiting) this.#accept();
+  }
+
   #dispatch(token: number, events: number): void {
-    if (token === LISTENER) return this.#accept();
     const connection = this.#connections.get(token);
     if (connection === undefined) return;
     if (events & EPOLL.OUT) connection.onWritable();

@@ -1,0 +1,163 @@
+/**
+ * The API socket of the built program: lock, take-over, modes, removal, inherited descriptors, endings.
+ */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { eventually } from "@tests/framework/deadline.ts";
+import { HttpConnection } from "@tests/framework/http_client.ts";
+import { programPath, testWith } from "@tests/framework/programs.ts";
+import { Vm } from "@tests/framework/vm.ts";
+
+const NEEDS = { binary: true };
+const PERSONALITIES = ["nephos", "cloud-hypervisor"] as const;
+const MODE_BITS = 0o777;
+
+const exists = (path: string) => Deno.lstat(path).then(() => true, () => false);
+
+for (const program of PERSONALITIES) {
+  testWith(
+    NEEDS,
+    `${program}: the socket is the user's alone and goes with a clean end; the lock file stays`,
+    async () => {
+      await using vm = await Vm.start({ program });
+      const path = vm.api.socketPath;
+      for (const name of [path, `${path}.lock`]) {
+        assert.equal((await Deno.lstat(name)).mode! & MODE_BITS & 0o077, 0, name);
+      }
+      assert.equal((await vm.stop()).code, 0);
+      assert.equal(await exists(path), false);
+      assert.equal(await exists(`${path}.lock`), true);
+    },
+  );
+
+  testWith(
+    NEEDS,
+    `${program}: a second program on the same path fails and leaves the first alone`,
+    async () => {
+      await using vm = await Vm.start({ program });
+      const { code, stderr } = await new Deno.Command(programPath(program)!, {
+        args: ["--api-socket", `path=${vm.api.socketPath}`],
+        stdin: "null",
+      }).output();
+      assert.equal(code, 1);
+      assert.match(
+        new TextDecoder().decode(stderr),
+        /exited with the following chain of errors:\n {2}0: Failed to start the VMM thread\n {2}1: API socket ".*" is already in use by another running instance\n$/,
+      );
+      assert.equal((await vm.api.get("vmm.ping")).status, 200);
+    },
+  );
+
+  testWith(NEEDS, `${program}: a socket left by a killed program is taken over`, async () => {
+    await using killed = await Vm.start({ program });
+    const path = killed.api.socketPath;
+    killed.kill("SIGKILL");
+    await killed.exited;
+    assert.equal(await exists(path), true);
+    await using next = await Vm.start({ program, api: false, args: ["--api-socket", `path=${path}`] });
+    await eventually("an answer on the old path", async () => {
+      try {
+        using connection = await HttpConnection.open(path);
+        return (await connection.request("GET", "/api/v1/vmm.ping")).status === 200;
+      } catch {
+        return false;
+      }
+    });
+    assert.equal((await next.stop()).code, 0);
+    assert.equal(await exists(path), false);
+  });
+
+  testWith(NEEDS, `${program}: a directory that is not there is an error with its reason`, async () => {
+    const { code, stderr } = await new Deno.Command(programPath(program)!, {
+      args: ["--api-socket", "/nonexistent/directory/socket"],
+      stdin: "null",
+    }).output();
+    assert.equal(code, 1);
+    assert.match(
+      new TextDecoder().decode(stderr),
+      / {2}1: Error creation API server's socket\n {2}2: No such file or directory \(os error 2\)\n$/,
+    );
+  });
+
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    testWith(NEEDS, `${program}: ${signal} ends it with code 0`, async () => {
+      await using vm = await Vm.start({ program, events: true });
+      vm.kill(signal);
+      assert.equal((await vm.waitForExit()).code, 0);
+      assert.deepEqual(await vm.events.names(), ["vmm/starting", "vmm/shutdown"]);
+    });
+  }
+
+  testWith(NEEDS, `${program}: vmm.shutdown is answered before the program ends`, async () => {
+    await using vm = await Vm.start({ program });
+    const answer = await vm.api.put("vmm.shutdown");
+    assert.equal(answer.status, 200);
+    assert.equal(answer.body, "");
+    assert.equal((await vm.waitForExit()).code, 0);
+  });
+}
+
+testWith(
+  { ...NEEDS, commands: ["python3"] },
+  "cloud-hypervisor: serves a listening socket it inherits",
+  async () => {
+    const directory = await Deno.makeTempDir({ prefix: "nephos-fd-" });
+    const path = join(directory, "socket");
+    const script = `
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(8)
+os.dup2(s.fileno(), 9); os.set_inheritable(9, True)
+os.execv(sys.argv[2], [sys.argv[2], "--api-socket", "fd=9"])`;
+    const child = new Deno.Command("python3", {
+      args: ["-c", script, path, programPath("cloud-hypervisor")!],
+      stdin: "null",
+      stdout: "null",
+      stderr: "null",
+    }).spawn();
+    try {
+      await eventually("the socket", () => exists(path));
+      using connection = await HttpConnection.open(path);
+      const answer = await connection.request("GET", "/api/v1/vmm.ping");
+      assert.equal(answer.statusLine, "HTTP/1.1 200 ");
+      assert.equal(answer.json<{ pid: number }>().pid, child.pid);
+      child.kill("SIGTERM");
+      assert.equal((await child.status).code, 0);
+      assert.equal(await exists(path), true, "an inherited socket's file is not ours to remove");
+    } finally {
+      try {
+        child.kill("SIGKILL");
+      } catch {
+        // It has ended.
+      }
+      await child.status;
+      await Deno.remove(directory, { recursive: true });
+    }
+  },
+);
+
+testWith(NEEDS, "cloud-hypervisor: a descriptor that is not open, or no socket, is an error", async () => {
+  for (const fd of ["77", "0"]) {
+    const { code, stderr } = await new Deno.Command(programPath("cloud-hypervisor")!, {
+      args: ["--api-socket", `fd=${fd}`],
+      stdin: "null",
+    }).output();
+    assert.equal(code, 1);
+    assert.match(new TextDecoder().decode(stderr), /Error creation API server's socket/);
+  }
+});
+
+testWith(NEEDS, "ten clients at once get their answers while one sends nothing", async () => {
+  for (const program of PERSONALITIES) {
+    await using vm = await Vm.start({ program });
+    using slow = await HttpConnection.open(vm.api.socketPath);
+    await slow.send(new TextEncoder().encode("GET /api/v1/vmm.pi"));
+    await Promise.all(Array.from({ length: 9 }, async () => {
+      using connection = await HttpConnection.open(vm.api.socketPath);
+      for (let i = 0; i < 50; i++) {
+        assert.equal((await connection.request("GET", "/api/v1/vmm.ping")).status, 200);
+      }
+    }));
+    await slow.send(new TextEncoder().encode("ng HTTP/1.1\r\nHost: x\r\n\r\n"));
+    assert.equal((await slow.receive()).status, 200);
+  }
+});
