@@ -41,7 +41,7 @@ export interface Needs {
   binary?: boolean;
   /** The original, named by REFERENCE_VMM. */
   reference?: boolean;
-  /** Host commands. */
+  /** Host commands; those that are not in PATH by their path. */
   commands?: string[];
 }
 
@@ -56,7 +56,9 @@ export function missing(needs: Needs): string | undefined {
     if (!exists(path)) return `REFERENCE_VMM names no file: ${path}`;
   }
   const folders = [...(Deno.env.get("PATH") ?? "").split(":"), "/usr/sbin", "/sbin"];
-  const command = needs.commands?.find((name) => !folders.some((folder) => exists(join(folder, name))));
+  const found = (name: string) =>
+    name.startsWith("/") ? exists(name) : folders.some((folder) => exists(join(folder, name)));
+  const command = needs.commands?.find((name) => !found(name));
   return command && `no command ${command}`;
 }
 

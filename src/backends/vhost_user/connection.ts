@@ -48,6 +48,7 @@ export interface Reply {
 /** A sequence of requests, each seeing the answers of those before. Run by one of the drivers in `script.ts`. */
 export type Script<T> = Generator<Exchange, T, Reply>;
 
+const CLOSED = "The back-end closed the connection";
 const NOTHING = new Uint8Array(0);
 const NO_REPLY: Reply = { payload: NOTHING, descriptors: [] };
 const ACKNOWLEDGEMENT: ReplyShape = { minBytes: U64_BYTES, maxBytes: U64_BYTES, descriptors: 0 };
@@ -79,7 +80,8 @@ export class VhostUserConnection {
     const bytes = encodeMessage(request, payload, { needReply });
     const sent = this.#message.send(this.fd, bytes, descriptors);
     if (sent !== bytes.byteLength) {
-      const reason = sent < 0 ? errorName(-sent) : "it does not take messages";
+      if (sent === -Errno.EPIPE || sent === -Errno.ECONNRESET) throw new BackendFault(CLOSED);
+      const reason = sent < 0 ? errorName(-sent) : "the back-end does not take messages";
       throw new BackendFault(`Cannot send ${requestName(request)}: ${reason}`);
     }
     const shape = reply ?? (needReply ? ACKNOWLEDGEMENT : undefined);
@@ -96,8 +98,8 @@ export class VhostUserConnection {
       const count = this.#message.receive(this.fd, want);
       if (count === -Errno.EAGAIN || count === -Errno.EINTR) return undefined;
       this.#descriptors.push(...this.#message.descriptors);
+      if (count === 0 || count === -Errno.ECONNRESET) throw new BackendFault(CLOSED);
       if (count < 0) throw new BackendFault(`The connection failed: ${errorName(-count)}`);
-      if (count === 0) throw new BackendFault("The back-end closed the connection");
       if (this.#message.descriptorsLost || this.#descriptors.length > MAX_DESCRIPTORS) {
         throw new BackendFault("The back-end sent too many descriptors");
       }

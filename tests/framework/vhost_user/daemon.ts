@@ -37,6 +37,8 @@ export interface DaemonOptions {
   readonly onMessage?: (message: RecordedMessage) => void;
   /** Serves the rings once all are started. Absent: nobody does. */
   readonly start?: HandlerFactory;
+  /** Told how many rings are enabled, whenever that may have changed. */
+  readonly onEnabled?: (handler: QueueHandler, rings: number) => void;
 }
 
 /** A request as it came. */
@@ -54,7 +56,8 @@ interface Ring {
   addresses: [descriptors: bigint, used: bigint, available: bigint] | undefined;
   kickFd: number;
   callFd: number;
-  enabled: boolean;
+  /** undefined until the front-end has said. */
+  enabled: boolean | undefined;
 }
 
 interface Region extends MemoryRegion {
@@ -190,7 +193,7 @@ export class Daemon {
   #ring(index: number): Ring {
     let ring = this.#rings.get(index);
     if (ring === undefined) {
-      ring = { size: 0, base: 0, addresses: undefined, kickFd: -1, callFd: -1, enabled: false };
+      ring = { size: 0, base: 0, addresses: undefined, kickFd: -1, callFd: -1, enabled: undefined };
       this.#rings.set(index, ring);
     }
     return ring;
@@ -250,11 +253,12 @@ export class Daemon {
       case VhostUser.SET_VRING_ENABLE:
         this.#ring(index).enabled = number === 1;
         this.#startWhenReady();
+        this.#tellEnabled();
         return undefined;
       case VhostUser.GET_VRING_BASE: {
         this.#stop();
         const base = this.#queues[index]?.nextAvail ?? this.#ring(index).base;
-        this.#ring(index).enabled = false;
+        this.#ring(index).enabled = undefined;
         return vringState(index, base);
       }
       default:
@@ -267,7 +271,7 @@ export class Daemon {
     const { start } = this.options;
     const rings = [...this.#rings.entries()];
     if (start === undefined || this.#handler !== undefined) return;
-    if (!rings.every(([, ring]) => ring.enabled && ring.kickFd >= 0)) return;
+    if (!rings.every(([, ring]) => ring.enabled !== undefined && ring.kickFd >= 0)) return;
     const memory = new GuestMemory(this.#regions);
     const [low, high] = [Number(this.#accepted & 0xffff_ffffn), Number(this.#accepted >> 32n)];
     this.#queues = [];
@@ -313,6 +317,11 @@ export class Daemon {
       });
       handler.onKick(index);
     }
+  }
+
+  #tellEnabled(): void {
+    const count = [...this.#rings.values()].filter((ring) => ring.enabled).length;
+    if (this.#handler !== undefined) this.options.onEnabled?.(this.#handler, count);
   }
 
   #guestAddress(address: bigint): number {
