@@ -67,6 +67,7 @@ let socketCalls: SocketCalls | undefined;
 
 /** The two calls of data paths, typed so that V8's fast calls apply; opened by who needs them first. */
 function calls(): SocketCalls {
+  // SAFETY: glibc's own prototypes; the kernel uses the buffers during the call only, within the lengths given.
   return socketCalls ??= Deno.dlopen("libc.so.6", {
     send: { parameters: ["i32", "buffer", "u32", "i32"], result: "i32" },
     recvmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
