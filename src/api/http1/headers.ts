@@ -22,14 +22,28 @@ const invalid = (text: string): HeaderFault => `Invalid header. Reason: ${text}`
 const invalidValue = (name: string, value: string): HeaderFault =>
   invalid(`Invalid value. Key:${name}; Value:${value}`);
 
-/** Splits a header line at its first colon. */
-export function splitHeader(line: Uint8Array): Header | HeaderFault {
-  const fault = utf8Fault(line);
+const COLON = 0x3a;
+const FIRST_NON_ASCII = 0x80;
+/** First letters of the names that matter, and blanks, which names are trimmed of. */
+const INTERESTING: ReadonlySet<number> = new Set(
+  [..."AaCcEe \t\v\f\r"].map((letter) => letter.charCodeAt(0)),
+);
+
+/** Splits a header line at its first colon; undefined for one that is well-formed and means nothing here. */
+export function splitHeader(line: Uint8Array): Header | HeaderFault | undefined {
+  let colon = -1;
+  let ascii = true;
+  for (let at = 0; at < line.length; at++) {
+    if (line[at] >= FIRST_NON_ASCII) ascii = false;
+    else if (line[at] === COLON && colon < 0) colon = at;
+  }
+  if (ascii && colon >= 0 && !INTERESTING.has(line[0])) return undefined;
+  const fault = ascii ? undefined : utf8Fault(line);
   if (fault !== undefined) return invalid(`Header contains invalid characters. Key: ${fault}`);
   const text = utf8.decode(line);
-  const colon = text.indexOf(":");
   if (colon < 0) return invalid(`Header is incorrectly formatted. Key: ${text}`);
-  return { name: text.slice(0, colon).trim().toLowerCase(), value: text.slice(colon + 1) };
+  const end = text.indexOf(":");
+  return { name: text.slice(0, end).trim().toLowerCase(), value: text.slice(end + 1) };
 }
 
 /** Body length in bytes, up to 2^32−1. */

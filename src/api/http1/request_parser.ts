@@ -34,6 +34,8 @@ export interface ParseFault {
 /** What came out of the bytes so far. */
 export type ParseResult = ParsedRequest | ContinueWanted | ParseFault;
 
+/** Room for input at first; it grows as far as one read and one line need. */
+const FIRST_BUFFER_BYTES = 4096;
 /** Longest line with its CR LF, in bytes. */
 const MAX_LINE_BYTES = 1024;
 const CR = 0x0d;
@@ -43,7 +45,7 @@ const VERSIONS: ReadonlySet<string> = new Set(["HTTP/1.0", "HTTP/1.1"]);
 const SCHEME = "http://";
 const EMPTY = new Uint8Array();
 
-const latin1 = new TextDecoder("latin1");
+const ASCII = /^[\0-\x7f]*$/;
 const utf8 = new TextDecoder();
 
 const INVALID_REQUEST = "Invalid request.";
@@ -54,6 +56,11 @@ interface RequestLine {
   readonly version: string;
 }
 
+/** A line's bytes as characters of the same value. */
+function shortText(line: Uint8Array): string {
+  return String.fromCharCode.apply(null, line as unknown as number[]);
+}
+
 /** Path of a request target: scheme and host go, all else stays as it is. */
 function pathOf(target: string): string {
   if (!target.startsWith(SCHEME)) return target;
@@ -62,7 +69,7 @@ function pathOf(target: string): string {
 }
 
 function parseRequestLine(line: Uint8Array): RequestLine | string {
-  const text = latin1.decode(line);
+  const text = shortText(line);
   const first = text.indexOf(" ");
   const second = first < 0 ? -1 : text.indexOf(" ", first + 1);
   if (second < 0) return INVALID_REQUEST;
@@ -73,14 +80,17 @@ function parseRequestLine(line: Uint8Array): RequestLine | string {
   if (utf8Fault(target) !== undefined) return "Invalid URI: Cannot parse URI as UTF-8.";
   const version = text.slice(second + 1);
   if (!VERSIONS.has(version)) return "Invalid HTTP Version: Unsupported HTTP version.";
-  return { method, path: pathOf(utf8.decode(target)), version };
+  // The decoder is worth its cost only where there is something to decode.
+  const path = text.slice(first + 1, second);
+  return { method, path: pathOf(ASCII.test(path) ? path : utf8.decode(target)), version };
 }
 
 /** Parses the requests of one connection. */
 export class RequestParser {
-  /** Bytes of `#bytes` not looked at yet begin here. */
+  /** Input; what is not looked at yet lies from `#at` to `#end`. */
+  #bytes = new Uint8Array(FIRST_BUFFER_BYTES);
   #at = 0;
-  #bytes: Uint8Array = EMPTY;
+  #end = 0;
   #line: RequestLine | undefined;
   #contentLength = 0;
   #expectsContinue = false;
@@ -89,17 +99,16 @@ export class RequestParser {
 
   /** Takes bytes as they came in. `bytes` may be reused by the caller afterwards. */
   push(bytes: Uint8Array): void {
-    const rest = this.#bytes.length - this.#at;
-    const joined = new Uint8Array(rest + bytes.length);
-    joined.set(this.#bytes.subarray(this.#at));
-    joined.set(bytes, rest);
-    this.#bytes = joined;
+    const rest = this.#end - this.#at;
+    if (this.#at > 0) this.#bytes.copyWithin(0, this.#at, this.#end);
+    if (rest + bytes.length > this.#bytes.length) {
+      const grown = new Uint8Array(rest + bytes.length);
+      grown.set(this.#bytes.subarray(0, rest));
+      this.#bytes = grown;
+    }
+    this.#bytes.set(bytes, rest);
     this.#at = 0;
-  }
-
-  /** Whether a request has begun and is not complete. */
-  get midRequest(): boolean {
-    return this.#line !== undefined || this.#at < this.#bytes.length;
+    this.#end = rest + bytes.length;
   }
 
   /** The next result, or undefined until more bytes come. After a fault everything received so far is gone. */
@@ -117,17 +126,17 @@ export class RequestParser {
 
   /** Bytes of the next line without CR LF; a fault if it is too long; undefined if it is not complete. */
   #takeLine(): Uint8Array | ParseFault | undefined {
-    const limit = Math.min(this.#bytes.length, this.#at + MAX_LINE_BYTES);
-    for (let end = this.#bytes.indexOf(CR, this.#at); end >= 0; end = this.#bytes.indexOf(CR, end + 1)) {
-      if (end + 1 >= limit) break;
-      if (this.#bytes[end + 1] !== LF) continue;
-      const line = this.#bytes.subarray(this.#at, end);
+    const bytes = this.#bytes;
+    const limit = Math.min(this.#end, this.#at + MAX_LINE_BYTES);
+    for (let end = this.#at; end + 1 < limit; end++) {
+      if (bytes[end] !== CR || bytes[end + 1] !== LF) continue;
+      const line = bytes.subarray(this.#at, end);
       this.#at = end + 2;
       return line;
     }
     if (limit - this.#at < MAX_LINE_BYTES) return undefined;
     if (this.#line === undefined) return { kind: "fault", reason: INVALID_REQUEST, fatal: true };
-    const shown = utf8.decode(this.#bytes.subarray(this.#at, limit));
+    const shown = utf8.decode(bytes.subarray(this.#at, limit));
     return {
       kind: "fault",
       reason: `Invalid header. Reason: Invalid content length. Header: ${shown}`,
@@ -146,7 +155,7 @@ export class RequestParser {
       const reason = this.#acceptHeader(line);
       return reason === undefined ? undefined : { kind: "fault", reason, fatal: true };
     }
-    this.#body = new Uint8Array(this.#contentLength);
+    this.#body = this.#contentLength === 0 ? EMPTY : new Uint8Array(this.#contentLength);
     const { version } = this.#line;
     return this.#expectsContinue && this.#contentLength > 0 ? { kind: "continue", version } : undefined;
   }
@@ -154,7 +163,7 @@ export class RequestParser {
   /** Takes one header; the reason if it cannot be taken. */
   #acceptHeader(line: Uint8Array): HeaderFault | undefined {
     const header = splitHeader(line);
-    if (typeof header === "string") return header;
+    if (header === undefined || typeof header === "string") return header;
     switch (header.name) {
       case "content-length": {
         const length = parseContentLength(header.value);
@@ -178,11 +187,13 @@ export class RequestParser {
   #takeBody(): ParsedRequest | undefined {
     const { method, path } = this.#line!;
     const body = this.#body!;
-    const count = Math.min(body.length - this.#bodyBytes, this.#bytes.length - this.#at);
-    body.set(this.#bytes.subarray(this.#at, this.#at + count), this.#bodyBytes);
-    this.#at += count;
-    this.#bodyBytes += count;
-    if (this.#bodyBytes < body.length) return undefined;
+    if (body.length > 0) {
+      const count = Math.min(body.length - this.#bodyBytes, this.#end - this.#at);
+      body.set(this.#bytes.subarray(this.#at, this.#at + count), this.#bodyBytes);
+      this.#at += count;
+      this.#bodyBytes += count;
+      if (this.#bodyBytes < body.length) return undefined;
+    }
     this.#beginRequest();
     return { kind: "request", method, path, body };
   }
@@ -193,15 +204,10 @@ export class RequestParser {
     this.#expectsContinue = false;
     this.#body = undefined;
     this.#bodyBytes = 0;
-    if (this.#at === this.#bytes.length) {
-      this.#bytes = EMPTY;
-      this.#at = 0;
-    }
   }
 
   #forget(): void {
-    this.#bytes = EMPTY;
-    this.#at = 0;
+    this.#at = this.#end;
     this.#beginRequest();
   }
 }
