@@ -47,6 +47,8 @@ export class QueuePair {
   #txBlocked = false;
   #cancelRx: (() => void) | undefined;
   #cancelTx: (() => void) | undefined;
+  /** Asks the Worker to look for the next packet to send instead of waiting for a notification. */
+  readonly #attendTx: () => boolean;
 
   constructor(
     private readonly rx: SplitQueue,
@@ -60,6 +62,8 @@ export class QueuePair {
       this.#rxLimiter = fresh();
       this.#txLimiter = fresh();
     }
+    this.#attendTx = around.env.attend?.({ look: () => this.#look(), rest: () => this.#rest() }) ??
+      (() => false);
     around.env.watch(port.fd, 0, (events) => this.#ready(events));
   }
 
@@ -99,6 +103,26 @@ export class QueuePair {
     }
     // An error or hang-up shows itself in the read.
     if ((events & ~EPOLLOUT) !== 0 && this.#running) this.#receive();
+  }
+
+  /** Sending goes on as soon as the driver has packets: nothing else holds it up. */
+  get #waitsForPackets(): boolean {
+    return this.#running && !this.#txBlocked && this.#cancelTx === undefined;
+  }
+
+  /** The Worker looks for packets to send. */
+  #look(): boolean {
+    if (!this.#waitsForPackets || !this.tx.hasRequests()) return false;
+    this.#transmit();
+    return true;
+  }
+
+  /** The Worker looks no more. */
+  #rest(): boolean {
+    if (!this.#waitsForPackets) return false;
+    const hasMore = this.tx.enableNotifications();
+    if (this.tx.fault !== undefined) this.around.broken(this.tx.fault.fault);
+    return hasMore;
   }
 
   /** Fills the driver's buffers with what waits in the tap. */
@@ -178,7 +202,8 @@ export class QueuePair {
     this.tx.disableNotifications();
     for (let done = 1; done <= TURN_PACKETS; done++) {
       if (!this.tx.pop(this.#chain)) {
-        if (this.tx.fault === undefined && this.tx.enableNotifications()) {
+        this.#publish(this.tx, this.rxIndex + 1);
+        if (this.tx.fault === undefined && !this.#attendTx() && this.tx.enableNotifications()) {
           this.tx.disableNotifications();
           continue;
         }
