@@ -26,7 +26,7 @@ export type Turns = Map<Server, Turn[]>;
 const TICK_MS = 10;
 /** A turn with less than this is as good as undisturbed. */
 const QUIET_SHARE = 0.15;
-const MOST_TRIES = 6;
+const MOST_TRIES = 3;
 
 /** Ticks all CPUs were busy or taken from us, and ticks a process used. */
 function busyTicks(pid: number): { all: number; process: number } {
@@ -91,36 +91,34 @@ const COLUMNS: readonly [Server, string][] = [
   ["c", "C"],
 ];
 
-/** Prints cycles per request, how often the guest had to notify, and how much faster ours is. */
+/** Prints cycles per request, how much faster ours is, how often its guest had to notify, and how many turns were quiet. */
 export function printTable(title: string, rows: readonly Row[], table: readonly Turns[]): void {
   const cell = (value: string) => value.padStart(10);
   const columns = COLUMNS.filter(([server]) => table.some((turns) => turns.has(server)));
   const others = columns.filter(([server]) => server !== "nephos");
   const head = [
     ...columns.flatMap(([, name]) => [name, ""]),
-    ...others.map(([, name]) => `/${name}`),
+    ...others.flatMap(([, name]) => [`/${name}`, ""]),
     "kicks",
     "quiet",
   ];
-  console.log(`\n${title}: cycles per request (median, mean), speed of nephos relative to others`);
+  console.log(`\n${title}: cycles per request and speed of nephos relative to others (median, first decile)`);
   console.log("".padEnd(34) + head.map(cell).join(""));
   rows.forEach(({ name }, index) => {
     const turns = table[index];
-    const medians = new Map<Server, number>();
-    const cells = columns.flatMap(([server]) => {
+    const figures = new Map(columns.map(([server]) => {
       const results = counted(turns.get(server) ?? []);
-      if (results.length === 0) return ["-", ""];
-      medians.set(server, median(results.map((result) => result.median)));
-      return [
-        medians.get(server)!.toFixed(0),
-        `(${median(results.map((result) => result.mean)).toFixed(0)})`,
-      ];
-    });
-    const ours = medians.get("nephos") ?? NaN;
-    const ratios = others.map(([server]) => ((medians.get(server) ?? NaN) / ours).toFixed(2));
+      const of = (pick: (turn: Turn) => number) => median(results.map(pick)) ?? NaN;
+      return [server, [of((turn) => turn.median), of((turn) => turn.low)]];
+    }));
+    const ours = figures.get("nephos") ?? [NaN, NaN];
+    const cells = [
+      ...columns.flatMap(([server]) => figures.get(server)!.map((value) => value.toFixed(0))),
+      ...others.flatMap(([server]) => figures.get(server)!.map((value, i) => (value / ours[i]).toFixed(2))),
+    ];
     const kicks = median((turns.get("nephos") ?? []).map((result) => result.kicksPerRequest));
     const all = [...turns.values()].flat();
     const quiet = `${all.filter((turn) => turn.othersShare <= QUIET_SHARE).length}/${all.length}`;
-    console.log(name.padEnd(34) + [...cells, ...ratios, kicks?.toFixed(3) ?? "-", quiet].map(cell).join(""));
+    console.log(name.padEnd(34) + [...cells, kicks?.toFixed(3) ?? "-", quiet].map(cell).join(""));
   });
 }

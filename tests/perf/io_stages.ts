@@ -1,8 +1,8 @@
 /**
- * What each stage of a block request costs on the device's side, and what it leaves on the heap: kick → epoll → parse →
- * system call → used ring → interrupt.
+ * What each stage of a block request and of a packet costs on the device's side, and what it leaves on the heap: kick →
+ * epoll → parse → system call → used ring → interrupt.
  *
- *     deno run -A tests/perf/block_stages.ts [DIRECTORY of the disk image, default /dev/shm]
+ *     deno run -A tests/perf/io_stages.ts [DIRECTORY of the disk image, default /dev/shm]
  *
  * No guest runs: the driver's part is a few stores in this thread. Needs KVM for the interrupt.
  */
@@ -12,10 +12,12 @@ import { eventfd, O, open } from "@ffi/libc/fd.ts";
 import { drainEvent, signalEvent } from "@ffi/libc/io.ts";
 import { MAP, map, PROT, wrap } from "@ffi/libc/mmap.ts";
 import { monotonicUsSmall } from "@ffi/libc/clock.ts";
-import { RawDisk } from "@vmm/backends/disk/raw.ts";
+import { attachDisk } from "@vmm/backends/disk/attach.ts";
 import { createBlockCounters } from "@vmm/devices/virtio/block/counters.ts";
 import { createBlockHandler } from "@vmm/devices/virtio/block/handler.ts";
 import { BlockConfig } from "@vmm/devices/virtio/block/spec.ts";
+import { createNetCounters } from "@vmm/devices/virtio/net/counters.ts";
+import { createNetHandler } from "@vmm/devices/virtio/net/handler.ts";
 import { KvmSystem } from "@vmm/hypervisor/kvm/system.ts";
 import { KvmVm } from "@vmm/hypervisor/kvm/vm.ts";
 import { GuestMemory } from "@vmm/memory/guest_memory.ts";
@@ -86,7 +88,7 @@ function submit(count: number): void {
 }
 
 const file = { fd, path: image, alignment: 1, isBlockDevice: false, readonly: false };
-const disk = new RawDisk({ format: "raw", file, sizeBytes: DISK_BYTES, sparse: false, ring: false });
+const disk = attachDisk({ format: "raw", file, sizeBytes: DISK_BYTES, sparse: false, ring: true });
 const idle = {
   sizeBytes: DISK_BYTES,
   completionFd: -1,
@@ -221,6 +223,56 @@ stage("driver's part alone, of 32", 3000, DEPTH, () => submit(DEPTH));
     submit(1);
     handler.onKick(0);
   });
+}
+/** A network interface that takes everything at once, or gives frames of 60 bytes as long as there are any. */
+const port = {
+  fd: 0,
+  waiting: 0,
+  receive: () => port.waiting-- > 0 ? 72 : -11,
+  send: () => 72,
+  sendFrame: () => 72,
+  setOffload: () => 0,
+  setEnabled: () => 0,
+};
+/** The driver's part: the first `count` descriptors of the table, one buffer each. */
+function submitBuffers(count: number, flags: number): void {
+  for (let i = 0; i < count; i++) {
+    const at = RINGS.descriptors + 16 * i;
+    view.setUint32(at, DATA + BLOCK_BYTES * i, true);
+    view.setUint32(at + 4, 0, true);
+    view.setUint32(at + 8, 2048, true);
+    view.setUint32(at + 12, flags, true);
+    view.setUint16(RINGS.driver + 4 + 2 * ((available + i) & (QUEUE_SIZE - 1)), i, true);
+  }
+  available = (available + count) & 0xffff;
+  view.setUint16(RINGS.driver + 2, available, true);
+}
+for (const [name, index] of [["receiving", 0], ["sending", 1]] as const) {
+  const queues = [SplitQueue.disabled(), SplitQueue.disabled()];
+  queues[index] = newQueue();
+  const backend = { fds: [0], counters: createNetCounters() };
+  const net = createNetHandler({
+    id: "_net1",
+    memory,
+    queues,
+    featuresLow: 0,
+    featuresHigh: 0,
+    backend,
+    env,
+    config: new Uint8Array(64),
+    interruptQueue: () => {},
+    interruptConfig: () => {},
+    fail: ({ fault }) => {
+      throw new Error(fault);
+    },
+  }, { ports: [port], nowMs: () => 0 });
+  for (const count of [DEPTH, 1]) {
+    stage(`packets, ${name}, without system call, of ${count}`, 60_000 / count, count, () => {
+      submitBuffers(count, 2 - 2 * index);
+      port.waiting = count;
+      net.onKick(index);
+    });
+  }
 }
 {
   const vm = new KvmVm(new KvmSystem().createVm(), { identityMapGpa: 0xfffb_c000, tssGpa: 0xfffb_d000 });
