@@ -42,7 +42,8 @@ export type SendCommand = (command: ApiCommand) => Promise<ApiReply>;
 /** The channel. */
 export class ApiChannel {
   #controller!: ReadableStreamDefaultController<ApiRequest>;
-  #room = Promise.withResolvers<void>();
+  /** Settles when there is room again; made by the first producer that has to wait. */
+  #room: PromiseWithResolvers<void> | undefined;
   #closed = false;
   readonly #stream: ReadableStream<ApiRequest>;
 
@@ -52,15 +53,18 @@ export class ApiChannel {
         this.#controller = controller;
       },
       pull: () => {
-        this.#room.resolve();
-        this.#room = Promise.withResolvers();
+        this.#room?.resolve();
+        this.#room = undefined;
       },
     }, new CountQueuingStrategy({ highWaterMark: capacity }));
   }
 
   /** Sends a command and waits for its response. @throws what the operation failed with */
   readonly send: SendCommand = async (command) => {
-    while (!this.#closed && (this.#controller.desiredSize ?? 0) <= 0) await this.#room.promise;
+    while (!this.#closed && (this.#controller.desiredSize ?? 0) <= 0) {
+      this.#room ??= Promise.withResolvers();
+      await this.#room.promise;
+    }
     if (this.#closed) throw StateError.refused("VMM is shutting down");
     const sender = new ResponseSender();
     this.#controller.enqueue({ kind: "command", command, sender });
@@ -82,6 +86,6 @@ export class ApiChannel {
     if (this.#closed) return;
     this.#closed = true;
     this.#controller.close();
-    this.#room.resolve();
+    this.#room?.resolve();
   }
 }

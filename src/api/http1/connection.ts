@@ -4,6 +4,7 @@
  * L6, main isolate. Readiness comes edge-triggered from the server's epoll set, so every read goes on until EAGAIN.
  * Source: spec/rest-api.md §1, §1.3.
  */
+import { setImmediate } from "node:timers";
 import { Errno } from "@ffi/abi/errno.ts";
 import { close } from "@ffi/libc/fd.ts";
 import type { SocketMessage } from "@ffi/libc/socket.ts";
@@ -18,6 +19,8 @@ const MAX_DESCRIPTORS = 512;
 /** After a fault that cannot be recovered from, input is thrown away this long, so that the client can read why. */
 const LINGER_MS = 1_000;
 const SHUT_WR = 1n;
+/** Requests of one connection answered in one turn of the event loop: others, timers and Workers want theirs. */
+const REQUESTS_PER_TURN = 8;
 
 /** What a connection needs from its server. */
 export interface ConnectionHost {
@@ -36,6 +39,7 @@ export class Connection {
   #lingering = false;
   #closed = false;
   #writable: PromiseWithResolvers<void> | undefined;
+  #requestsThisTurn = 0;
 
   constructor(readonly fd: number, readonly token: number, private readonly host: ConnectionHost) {}
 
@@ -67,11 +71,19 @@ export class Connection {
 
   async #serve(): Promise<void> {
     this.#serving = true;
+    this.#requestsThisTurn = 0;
     try {
       while (!this.#closed) {
         const result = this.#lingering ? undefined : this.#parser.next();
-        if (result !== undefined) await this.#handle(result);
-        else if (!this.#read()) break;
+        if (result === undefined) {
+          if (!this.#read()) break;
+          continue;
+        }
+        await this.#handle(result);
+        if (++this.#requestsThisTurn < REQUESTS_PER_TURN) continue;
+        // All of this may have been answered in microtasks: without a pause nothing else would ever run.
+        await new Promise<void>((resolve) => setImmediate(resolve));
+        this.#requestsThisTurn = 0;
       }
     } finally {
       this.#serving = false;

@@ -24,10 +24,19 @@ const invalidValue = (name: string, value: string): HeaderFault =>
 
 const COLON = 0x3a;
 const FIRST_NON_ASCII = 0x80;
-/** First letters of the names that matter, and blanks, which names are trimmed of. */
-const INTERESTING: ReadonlySet<number> = new Set(
-  [..."AaCcEe \t\v\f\r"].map((letter) => letter.charCodeAt(0)),
+const LOWER_CASE = 0x20;
+const letter = (text: string) => text.charCodeAt(0);
+/** The names that matter, by length: their first letter tells them from others of that length well enough. */
+const FIRST_LETTER_BY_LENGTH: ReadonlyMap<number, number> = new Map(
+  ["content-length", "accept-encoding", "expect"].map((name) => [name.length, letter(name)]),
 );
+const isBlank = (byte: number) => byte === 0x20 || (byte >= 0x09 && byte <= 0x0d);
+
+/** Whether the first `length` bytes can be a name that matters. Names are trimmed, so blanks may stand around them. */
+function mayMatter(line: Uint8Array, length: number): boolean {
+  if (isBlank(line[0]) || (length > 0 && isBlank(line[length - 1]))) return true;
+  return FIRST_LETTER_BY_LENGTH.get(length) === (line[0] | LOWER_CASE);
+}
 
 /** Splits a header line at its first colon; undefined for one that is well-formed and means nothing here. */
 export function splitHeader(line: Uint8Array): Header | HeaderFault | undefined {
@@ -37,7 +46,7 @@ export function splitHeader(line: Uint8Array): Header | HeaderFault | undefined 
     if (line[at] >= FIRST_NON_ASCII) ascii = false;
     else if (line[at] === COLON && colon < 0) colon = at;
   }
-  if (ascii && colon >= 0 && !INTERESTING.has(line[0])) return undefined;
+  if (ascii && colon >= 0 && !mayMatter(line, colon)) return undefined;
   const fault = ascii ? undefined : utf8Fault(line);
   if (fault !== undefined) return invalid(`Header contains invalid characters. Key: ${fault}`);
   const text = utf8.decode(line);

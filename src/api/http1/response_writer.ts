@@ -13,12 +13,25 @@ const NO_CONTENT = 204;
 
 const encoder = new TextEncoder();
 
-/** An answer of the API. */
+/** The last short answer: clients that poll get the same one again and again. */
+let last: { status: number; body: string | undefined; bytes: Uint8Array<ArrayBuffer> } | undefined;
+const SHORT_BODY = 1024;
+
+/** An answer of the API. The bytes are not to be changed. */
 export function responseBytes(response: HttpResponse): Uint8Array<ArrayBuffer> {
-  const { status, body } = response;
+  const { status, body, contentType } = response;
+  if (last !== undefined && last.status === status && last.body === body && contentType === undefined) {
+    return last.bytes;
+  }
+  const bytes = encodeResponse(response);
+  if (contentType === undefined && (body?.length ?? 0) <= SHORT_BODY) last = { status, body, bytes };
+  return bytes;
+}
+
+function encodeResponse({ status, body, contentType }: HttpResponse): Uint8Array<ArrayBuffer> {
   const head = `HTTP/1.1 ${status} \r\nServer: ${API_SERVER}\r\nConnection: keep-alive\r\n`;
   if (status === NO_CONTENT) return encoder.encode(`${head}\r\n`);
-  return withContent(head, body ?? "", response.contentType ?? JSON_CONTENT);
+  return withContent(head, body ?? "", contentType ?? JSON_CONTENT);
 }
 
 function withContent(head: string, body: string, contentType: string): Uint8Array<ArrayBuffer> {
