@@ -16,14 +16,23 @@ export const PROGRAM = (Deno.env.get("NEPHOS_TEST_PROGRAM") ?? "nephos") as Prog
 export const IS_REFERENCE = PROGRAM === "reference";
 
 /** A test of the program on KVM; skipped, with the reason in its name, where it cannot run. */
-export function guestTest(name: string, body: () => Promise<void>, needs: Needs = {}): void {
+export function guestTest(
+  name: string,
+  body: (test: Deno.TestContext) => Promise<void>,
+  needs: Needs = {},
+): void {
   const all = { kvm: true, [IS_REFERENCE ? "reference" : "binary"]: true, ...needs };
   const reason = missing(all);
   Deno.test({ name: reason ? `${name} (skipped: ${reason})` : name, ignore: reason !== undefined, fn: body });
 }
 
 /** As `guestTest`, for a behaviour that only Nephos has: `why` says what the original does. */
-export function betterTest(name: string, why: string, body: () => Promise<void>, needs: Needs = {}): void {
+export function betterTest(
+  name: string,
+  why: string,
+  body: (test: Deno.TestContext) => Promise<void>,
+  needs: Needs = {},
+): void {
   if (IS_REFERENCE) Deno.test({ name: `${name} (skipped: the original ${why})`, ignore: true, fn: body });
   else guestTest(name, body, needs);
 }
