@@ -81,9 +81,10 @@ export class BlockCounters {
     this.#writeOps++;
   }
 
-  /** Publishes what was noted; each of these operations took `latencyUs`. */
-  publish(latencyUs: number): void {
+  /** Publishes what was noted; each of these operations took `elapsedUs`, of which whole microseconds count. */
+  publish(elapsedUs: number): void {
     if (this.#readOps === 0 && this.#writeOps === 0) return;
+    const latencyUs = Math.max(0, Math.floor(elapsedUs));
     this.#table.begin();
     if (this.#readOps > 0) this.#direction(READS, this.#readBytes, this.#readOps, latencyUs);
     if (this.#writeOps > 0) this.#direction(WRITES, this.#writeBytes, this.#writeOps, latencyUs);

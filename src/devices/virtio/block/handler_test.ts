@@ -289,7 +289,7 @@ Deno.test("block counters start as the original's and count exactly", () => {
   rig.disk.async = true;
   rig.submit(VIRTIO_BLK_T_IN, 1, undefined, 512);
   rig.handler.onKick(0);
-  rig.nowUs += 300;
+  rig.nowUs += 300.9;
   rig.handler.drain();
   const counters = readBlockCounters(rig.counters);
   assert.deepEqual([counters.write_bytes, counters.write_ops, counters.read_bytes, counters.read_ops], [
