@@ -81,6 +81,7 @@ export class Vmm {
   #replaced: InstanceView | undefined;
   #consolesOpen = false;
   #configText: string | undefined;
+  #tree: { readonly tree: Record<string, unknown>; readonly text: string } | undefined;
 
   constructor(private readonly parts: VmmParts) {
     this.events = parts.events;
@@ -140,10 +141,11 @@ export class Vmm {
     return this.#configText ??= this.#tools.configText(this.wantConfig());
   }
 
-  /** A device tree as JSON text. */
+  /** A device tree as JSON text; an instance that gives the same object again gets the same text. */
   deviceTreeText(tree: Record<string, unknown>): string {
     assertInternal(this.#tools, "An instance was made before its tools were loaded");
-    return this.#tools.deviceTreeText(tree);
+    if (this.#tree?.tree !== tree) this.#tree = { tree, text: this.#tools.deviceTreeText(tree) };
+    return this.#tree.text;
   }
 
   /** Opens the console back-ends of the stored configuration and keeps what they filled in. */
@@ -198,6 +200,7 @@ export class Vmm {
     this.epoch++;
     await instance.shutdown();
     this.#instance = undefined;
+    this.#tree = undefined;
     await this.#closeConsoles();
   }
 

@@ -146,7 +146,8 @@ export class Connection {
       if (count >= 0) {
         rest = rest.subarray(count);
       } else if (count === -Errno.EAGAIN) {
-        // The edge comes when the client has read; it cannot have come before this very call said EAGAIN.
+        // The writer's bytes are good for now only. The edge comes when the client has read; it cannot have come before this very call said EAGAIN.
+        rest = rest.slice();
         this.#writable = Promise.withResolvers();
         await this.#writable.promise;
         this.#writable = undefined;

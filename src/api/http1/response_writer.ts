@@ -17,14 +17,16 @@ const encoder = new TextEncoder();
 let last: { status: number; body: string | undefined; bytes: Uint8Array<ArrayBuffer> } | undefined;
 const SHORT_BODY = 1024;
 
-/** An answer of the API. The bytes are not to be changed. */
+/** An answer of the API. The bytes are good until the next call, and not to be changed. */
 export function responseBytes(response: HttpResponse): Uint8Array<ArrayBuffer> {
   const { status, body, contentType } = response;
   if (last !== undefined && last.status === status && last.body === body && contentType === undefined) {
     return last.bytes;
   }
   const bytes = encodeResponse(response);
-  if (contentType === undefined && (body?.length ?? 0) <= SHORT_BODY) last = { status, body, bytes };
+  if (contentType === undefined && (body?.length ?? 0) <= SHORT_BODY) {
+    last = { status, body, bytes: bytes.slice() };
+  }
   return bytes;
 }
 
@@ -34,15 +36,21 @@ function encodeResponse({ status, body, contentType }: HttpResponse): Uint8Array
   return withContent(head, body ?? "", contentType ?? JSON_CONTENT);
 }
 
+/** Room for answers of usual size, used again and again. */
+const scratch = new Uint8Array(1 << 16);
+/** UTF-8 needs at most three bytes for a UTF-16 unit. */
+const MAX_BYTES_PER_UNIT = 3;
+
 function withContent(head: string, body: string, contentType: string): Uint8Array<ArrayBuffer> {
-  // Texts without other characters than ASCII are as many bytes as characters: one encoding does.
-  const content = `Content-Type: ${contentType}\r\nContent-Length: `;
-  const guess = encoder.encode(`${head}${content}${body.length}\r\n\r\n${body}`);
-  if (guess.length === head.length + content.length + String(body.length).length + 4 + body.length) {
-    return guess;
+  const content = `${head}Content-Type: ${contentType}\r\nContent-Length: `;
+  // Texts of ASCII only are as many bytes as characters: one encoding does.
+  const text = `${content}${body.length}\r\n\r\n${body}`;
+  if (text.length * MAX_BYTES_PER_UNIT <= scratch.length) {
+    const { written } = encoder.encodeInto(text, scratch);
+    if (written === text.length) return scratch.subarray(0, written);
   }
   const length = encoder.encode(body).length;
-  return encoder.encode(`${head}${content}${length}\r\n\r\n${body}`);
+  return encoder.encode(`${content}${length}\r\n\r\n${body}`);
 }
 
 /** The answer to bytes that are no request. */
