@@ -98,13 +98,10 @@ function backingFile(sizeBytes: number, pageBytes: number, options: BackingOptio
     }
     return fd;
   } catch (cause) {
-    const detail = options.file === undefined ? "" : ` "${options.file}"`;
-    throw new MemoryError(
-      options.file === undefined
-        ? "Failed to create shared file"
-        : `Failed to open memory zone file${detail}`,
-      { cause },
-    );
+    if (options.file === undefined) throw new MemoryError("Failed to create shared file", { cause });
+    // The original's words, and behind them the file.
+    if (cause instanceof OsError) cause.cause = new Error(`Memory zone file "${options.file}"`);
+    throw new MemoryError("Failed to stat filesystem", { cause });
   }
 }
 

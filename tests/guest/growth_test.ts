@@ -77,7 +77,9 @@ for (const [name, reboot] of Object.entries(WAYS)) {
     const before = await use(vm);
     await rounds(ROUNDS);
     const after = await use(vm);
-    assert.deepEqual(after.descriptors, before.descriptors);
+    // A disk opens its ring when it first pays: it may be there or not.
+    const lasting = (names: readonly string[]) => names.filter((name) => !name.includes("io_uring"));
+    assert.deepEqual(lasting(after.descriptors), lasting(before.descriptors));
     assert.deepEqual(after.vcpus, ["vcpu0", "vcpu1"]);
     assert.ok(
       after.threads <= before.threads + ALLOWED_THREADS,
