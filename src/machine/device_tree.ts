@@ -3,6 +3,7 @@
  *
  * L5, main isolate; plain JSON values. Source: schemas page "device_tree".
  */
+import { PVPANIC_PCI } from "@vmm/devices/pvpanic/pvpanic.ts";
 import { VIRTIO_BAR_SIZE } from "@vmm/virtio/pci/layout.ts";
 import type { VmDevices } from "./vm_devices.ts";
 
@@ -30,6 +31,17 @@ export function deviceTree(devices: VmDevices, hasSerial: boolean): Record<strin
     };
     nodes.push({ id, resources: placed.device.resources ?? [], parent, children: [] });
     nodes.push({ id: parent, resources: [{ PciBar: bar }], children: [id], pci_bdf: placed.bdf });
+  }
+  const { pvPanic } = devices.pci;
+  if (pvPanic !== undefined) {
+    const bar = {
+      index: PVPANIC_PCI.barIndex,
+      base: BigInt(pvPanic.barGpa),
+      size: PVPANIC_PCI.barSizeBytes,
+      type_: "Mmio32",
+      prefetchable: false,
+    };
+    nodes.push({ id: pvPanic.id, resources: [{ PciBar: bar }], children: [], pci_bdf: pvPanic.bdf });
   }
   return Object.fromEntries(nodes.map((node) => [node.id, node]));
 }

@@ -41,6 +41,7 @@ export interface PlacedDevice {
 export class PciTopology {
   readonly functions: FunctionDescription[] = [];
   readonly #slots: PciSlots[];
+  #pvPanic: FunctionDescription | undefined;
 
   constructor(private readonly platform: Platform, private readonly vm: KvmVm) {
     this.#slots = platform.apertures.map((_, segment) => new PciSlots(segment));
@@ -76,7 +77,17 @@ export class PciTopology {
       revision: PVPANIC_PCI.revision,
       command: PVPANIC_PCI.command,
     }).memoryBar(PVPANIC_PCI.barIndex, "memory32", base, PVPANIC_PCI.barSizeBytes);
-    this.#add({ kind: "pvpanic", id, segment: 0, slot, block: state.buffer });
+    const fn: FunctionDescription = { kind: "pvpanic", id, segment: 0, slot, block: state.buffer };
+    this.#add(fn);
+    this.#pvPanic = fn;
+  }
+
+  /** pvpanic's id, address and where its register is now, if there is one. */
+  get pvPanic(): { id: string; bdf: string; barGpa: number } | undefined {
+    if (this.#pvPanic === undefined) return undefined;
+    const { id, segment, slot, block } = this.#pvPanic;
+    const barGpa = barBase(PciFunctionBlock.attach(block), PVPANIC_PCI.barIndex);
+    return { id, bdf: bdfText(segment, slot), barGpa };
   }
 
   #address(segment: number, kind: "memory32" | "memory64", sizeBytes: number, alignment: number): number {
