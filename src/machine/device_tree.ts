@@ -45,3 +45,22 @@ export function deviceTree(devices: VmDevices, hasSerial: boolean): Record<strin
   }
   return Object.fromEntries(nodes.map((node) => [node.id, node]));
 }
+
+/** The tree as one object as long as nothing in it changes: whoever writes it can keep the text. */
+export class DeviceTreeMemo {
+  #key = "";
+  #tree: Record<string, DeviceNode> = {};
+
+  /** The tree now. BARs move and devices come and go without telling main, so both are looked at each time. */
+  of(devices: VmDevices, hasSerial: boolean): Record<string, DeviceNode> {
+    let key = `${hasSerial},${devices.pci.pvPanic?.barGpa}`;
+    for (const placed of devices.placed.values()) {
+      key += `,${placed.device.id}@${placed.bdf}@${devices.pci.barOf(placed)}`;
+    }
+    if (key !== this.#key) {
+      this.#tree = deviceTree(devices, hasSerial);
+      this.#key = key;
+    }
+    return this.#tree;
+  }
+}

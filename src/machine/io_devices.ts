@@ -60,7 +60,8 @@ const ATTACH: Record<string, Attach> = {
     const disk = attachDisk(backend.image);
     const limiter = backend.limiter && new RateLimiter(backend.limiter, nowMs);
     return {
-      start: (activation) => createBlockHandler({ ...activation, backend }, { disk, limiter, nowUs: monotonicUsSmall }),
+      start: (activation) =>
+        createBlockHandler({ ...activation, backend }, { disk, limiter, nowUs: monotonicUsSmall }),
       detach: () => disk.close(),
     };
   },

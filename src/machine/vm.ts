@@ -23,7 +23,7 @@ import { bumpGeneration } from "@vmm/bus/bus_block.ts";
 import { VirtioId } from "@vmm/virtio/device.ts";
 import { balloonActual, resizeBalloon } from "./balloon_control.ts";
 import type { Consoles } from "./consoles.ts";
-import { deviceTree } from "./device_tree.ts";
+import { DeviceTreeMemo } from "./device_tree.ts";
 import type { IoStart } from "./io_worker.ts";
 import { loadBootImage } from "./payload_files.ts";
 import { configuredMemory, releaseMemory, type VmMemory } from "./memory_setup.ts";
@@ -54,6 +54,7 @@ export interface VmParts {
 /** A VM instance. */
 export class Vm implements VmInstance {
   #state: VmState = "Created";
+  readonly #tree = new DeviceTreeMemo();
   #io: WorkerPort | undefined;
   readonly #lines: IoapicLines;
   /** Devices whose removal was asked for, still on the bus until the guest ejects them. */
@@ -184,7 +185,7 @@ export class Vm implements VmInstance {
 
   deviceTree(): Record<string, unknown> {
     const { devices, consoles } = this.parts;
-    return deviceTree(devices, consoles.serial !== undefined);
+    return this.#tree.of(devices, consoles.serial !== undefined);
   }
 
   memoryActualSize(): bigint {

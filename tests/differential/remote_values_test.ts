@@ -93,7 +93,7 @@ for (const [command, base] of Object.entries(BASE)) {
 differential("random values: requests and exit codes are the original's", async () => {
   const commands = Object.keys(BASE);
   const stricter = /[KMG]{2}|\d{6}|65536/;
-  for (const seed of [1, Date.now() % 1_000_000]) {
+  for (const seed of [1, 2]) {
     await using server = new RecordingServer();
     const random = new Random(seed);
     for (let calls = 0; calls < RANDOM_CALLS; calls++) {
