@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { Daemon, VIRTIOFSD } from "@tests/framework/daemons.ts";
 import { eventually } from "@tests/framework/deadline.ts";
 import { TempDisk } from "@tests/framework/images.ts";
+import { NetworkNamespace } from "@tests/framework/netns.ts";
 import { Puppet } from "@tests/framework/puppet.ts";
 import { type Buffer, DriverMemory, NEEDS_RESET, VirtioDriver } from "@tests/framework/virtio_driver.ts";
 import { betterTest, guestTest, IS_REFERENCE, startVm } from "./subject.ts";
@@ -221,3 +222,98 @@ guestTest("where the VMM listens, a network back-end may connect again", async (
     await daemon.kill();
   }
 });
+
+const VIRTIO_NET_HEADER = 12;
+const GUEST_MAC = [0x52, 0x54, 0, 0xaa, 0xbb, 0xcc];
+const GUEST_IP = [192, 168, 72, 2];
+const HOST_IP = [192, 168, 72, 1];
+
+/** "Who has the host's address?", behind an empty virtio header. */
+function arpRequest(): Uint8Array {
+  const packet = new Uint8Array(VIRTIO_NET_HEADER + 60);
+  const frame = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, ...GUEST_MAC, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1];
+  packet.set([...frame, ...GUEST_MAC, ...GUEST_IP, 0, 0, 0, 0, 0, 0, ...HOST_IP], VIRTIO_NET_HEADER);
+  return packet;
+}
+
+guestTest(
+  "a network back-end: packets both ways, queue pairs, and one that dies and comes back",
+  async (test) => {
+    await using network = await NetworkNamespace.create();
+    await network.addTap("tap0", { address: "192.168.72.1/24", queues: 2 });
+    await using puppet = await Puppet.make();
+    const socket = join(puppet.directory, "net.sock");
+    const mac = GUEST_MAC.map((byte) => byte.toString(16).padStart(2, "0")).join(":");
+    const start = () => Daemon.network(socket, "tap0", { netns: network.name, queuePairs: 2, mac });
+    let daemon = await start();
+    try {
+      await using vm = await startVm({
+        args: [...puppet.args(), "--cpus", "boot=2", "--net", `vhost_user=on,socket=${socket},num_queues=4`],
+      });
+      await puppet.started();
+      const driver = await VirtioDriver.start(new DriverMemory(puppet), NET);
+      const [receive, transmit, , , control] = driver.queues;
+      const buffers = new Map<number, number>();
+      const addBuffer = async () => {
+        const { head, addresses } = await receive.submit({ receive: 2048 });
+        buffers.set(head, addresses[0]);
+        await driver.notify(0);
+      };
+      /** Asks for the host's address until it answers. */
+      const exchange = () =>
+        eventually("an answer to an ARP request", async () => {
+          await transmit.submit({ send: arpRequest() });
+          await driver.notify(1);
+          await transmit.complete();
+          for (let packet; (packet = await receive.poll()) !== undefined;) {
+            const bytes = await puppet.readMemory(buffers.get(packet.head)!, packet.writtenBytes);
+            await addBuffer();
+            const frame = bytes.subarray(VIRTIO_NET_HEADER);
+            if (frame[12] === 8 && frame[13] === 6 && frame[21] === 2) return [...frame.subarray(28, 32)];
+          }
+          return undefined;
+        });
+
+      await test.step("queues, features and address", async () => {
+        assert.equal(driver.queues.length, 5);
+        assert.equal(driver.features & 0x00ff_ffffn, 0x63_0020n); // MAC, STATUS, CTRL_VQ, GUEST_ANNOUNCE, MQ
+        assert.equal((await driver.readConfig(0)) >>> 0, 0xaa005452);
+        assert.equal(await driver.readConfig(4), 0x1ccbb); // the rest of it, and "link up"
+        assert.equal((await vm.api.info()).config.net[0].vhost_socket, socket);
+      });
+      for (let i = 0; i < 8; i++) await addBuffer();
+      await test.step("packets go both ways", async () => assert.deepEqual(await exchange(), HOST_IP));
+      await test.step("the control queue is served, and its limits kept", async () => {
+        const order = async (...payload: number[]) => {
+          const parts = [payload.slice(0, 2), payload.slice(2)].map((part) => ({
+            send: Uint8Array.from(part),
+          }));
+          const { addresses } = await control.submit(...parts, { receive: 1 });
+          await driver.notify(4);
+          await control.complete();
+          return (await puppet.readMemory(addresses[2], 1))[0];
+        };
+        assert.equal(await order(4, 0, 2, 0), 0);
+        assert.deepEqual([await order(4, 0, 3, 0), await order(9, 0, 0)], [1, 1]);
+        assert.equal(await order(4, 0, 1, 0), 0);
+        assert.deepEqual(await exchange(), HOST_IP);
+      });
+      await test.step("pause and resume", async () => {
+        await vm.api.mustPut("vm.pause");
+        await vm.api.mustPut("vm.resume");
+        assert.deepEqual(await exchange(), HOST_IP);
+      });
+      if (IS_REFERENCE) return;
+      await test.step("a daemon that was killed serves again when it is back", async () => {
+        await daemon.kill();
+        daemon = await start();
+        assert.deepEqual(await exchange(), HOST_IP);
+        assert.equal(await driver.readConfig(4), 0x1ccbb); // the link is still up
+      });
+      await vm.stop();
+    } finally {
+      await daemon.kill();
+    }
+  },
+  { root: true, commands: ["ip"] },
+);

@@ -35,6 +35,8 @@ export interface ConnectRequest {
   /** True: we listen and the back-end connects. */
   readonly server: boolean;
   readonly wishes: Wishes;
+  /** The device's configuration is the back-end's, also later. */
+  readonly followsConfig?: boolean;
   /** What the front-end decides of the device's configuration. */
   readonly overrides?: readonly ConfigOverride[];
   readonly timeoutMs?: number;
@@ -51,7 +53,8 @@ export interface ConnectedBackend {
 
 /** Connects and negotiates. @throws ConnectTimeout, BackendFault, OsError (a socket that cannot be made) */
 export async function connectBackend(request: ConnectRequest): Promise<ConnectedBackend> {
-  const { socket, server, wishes, overrides = [], timeoutMs = CONNECT_TIMEOUT_MS } = request;
+  const { socket, server, wishes, followsConfig = false, overrides = [], timeoutMs = CONNECT_TIMEOUT_MS } =
+    request;
   let listenFd = -1;
   let fd = -1;
   const release = () => {
@@ -76,7 +79,8 @@ export async function connectBackend(request: ConnectRequest): Promise<Connected
         ANSWER_TIMEOUT_MS,
       );
       override(config, overrides);
-      return { description: { socket, fd, listenFd, wishes, agreement, overrides }, config, release };
+      const description = { socket, fd, listenFd, wishes, agreement, followsConfig, overrides };
+      return { description, config, release };
     } finally {
       connection.dispose();
     }

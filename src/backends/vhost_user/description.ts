@@ -20,6 +20,8 @@ export interface VhostUserDescription {
   readonly listenFd: number;
   readonly wishes: Wishes;
   readonly agreement: Omit<Agreement, "config">;
+  /** The device's configuration is the back-end's: its changes go to the guest, the driver's writes to the back-end. */
+  readonly followsConfig: boolean;
   /** Laid over what the back-end says of the device's configuration. */
   readonly overrides: readonly ConfigOverride[];
 }

@@ -321,7 +321,7 @@ export class VhostUserLink implements RingBackend {
   }
 
   #forwardsConfig(): boolean {
-    return this.#speaks(VHOST_USER_PROTOCOL_F_CONFIG) && this.description.wishes.config !== "none";
+    return this.#speaks(VHOST_USER_PROTOCOL_F_CONFIG) && this.description.followsConfig;
   }
 
   #configDone(): void {

@@ -73,6 +73,7 @@ const DISK: Kind<DiskConfig> = {
       defaultQueueCount: 1,
       config: models.BLOCK_CONFIG_BYTES,
     },
+    followsConfig: true,
     overrides: [models.blockOverride(config.num_queues)],
   }),
 };
@@ -123,6 +124,7 @@ const GENERIC: Kind<GenericVhostUserConfig> = {
       defaultQueueCount: config.queue_sizes.length,
       config: "all",
     },
+    followsConfig: true,
   }),
 };
 

@@ -285,9 +285,10 @@ export class Daemon {
         eventIndex: hasFeature(low, high, VIRTIO_F_RING_EVENT_IDX),
         indirect: hasFeature(low, high, VIRTIO_F_RING_INDIRECT_DESC),
         nextAvail: ring.base,
-        nextUsed: ring.base,
+        nextUsed: 0,
       });
       if (!(queue instanceof SplitQueue)) throw new Error(queue.fault);
+      queue.takeBack(ring.base);
       this.#queues[index] = queue;
     }
     const activation: Activation = {

@@ -81,6 +81,7 @@ export class LinkRig implements Disposable {
         config: options.wishesConfig ?? "none",
       },
       agreement: { features: features & FEATURES, transportFeatures: own, protocolFeatures },
+      followsConfig: options.wishesConfig !== undefined,
       overrides: options.overrides ?? [],
     }, {
       id: "_d",
