@@ -11,8 +11,11 @@ import { setThreadName } from "@ffi/libc/thread.ts";
 import { COM1_IRQ } from "@vmm/arch/x86_64/layout.ts";
 import { type OpenCharDevice, openCharDevice } from "@vmm/backends/chardev/open_char_device.ts";
 import type { ChardevDescriptor } from "@vmm/backends/chardev/open_chardev.ts";
+import type { TpmDescription } from "@vmm/backends/tpm/connect.ts";
+import { TpmLink } from "@vmm/backends/tpm/link.ts";
 import { IoapicBlock, IoapicLines } from "@vmm/devices/legacy/ioapic.ts";
 import { SerialBlock, SerialInput } from "@vmm/devices/legacy/serial.ts";
+import { CrbBlock, CrbService } from "@vmm/devices/tpm/crb.ts";
 import { VmFd } from "@vmm/hypervisor/kvm/vm.ts";
 import { GuestMemory, type RegionFile } from "@vmm/memory/guest_memory.ts";
 import type { IoEnvironment, VirtioDeviceDescriptor } from "@vmm/virtio/device.ts";
@@ -42,6 +45,8 @@ export interface IoStart {
   readonly serial?: ChardevDescriptor;
   /** Back-ends that only print (debug console, firmware): their rings are drained here. */
   readonly outputs: readonly ChardevDescriptor[];
+  /** The TPM, when there is one. */
+  readonly tpm?: TpmDescription;
   /** Devices present at boot. */
   readonly devices: readonly VirtioDeviceDescriptor[];
 }
@@ -55,6 +60,7 @@ interface Device {
 let memory: GuestMemory;
 let vm: VmFd;
 let serial: { device: OpenCharDevice; input: SerialInput } | undefined;
+let tpm: { link: TpmLink; service: CrbService } | undefined;
 const devices = new Map<string, Device>();
 const charDevices = new Map<SharedArrayBuffer, OpenCharDevice>();
 let stopped = false;
@@ -95,6 +101,11 @@ function start(request: IoStart): void {
     serial = { device: charDevice(request.serial), input };
     serial.device.setInput(input);
   }
+  if (request.tpm !== undefined) {
+    const link = new TpmLink(request.tpm, env);
+    tpm = { link, service: new CrbService(CrbBlock.attach(request.platform.tpm), link) };
+    tpm.service.poll();
+  }
   request.devices.forEach(addDevice);
 }
 
@@ -104,6 +115,7 @@ function woken(): void {
     runner.poll();
     attached.woken?.();
   }
+  tpm?.service.poll();
   for (const chardev of charDevices.values()) chardev.woken();
 }
 
@@ -136,10 +148,12 @@ function addRegion(region: RegionDescription): void {
 function pause(): void {
   serial?.device.setInput(undefined);
   for (const device of devices.values()) device.runner.pause();
+  tpm?.service.pause();
 }
 
 function resume(): void {
   for (const device of devices.values()) device.runner.resume();
+  tpm?.service.resume();
   serial?.device.setInput(serial.input);
 }
 
@@ -149,6 +163,8 @@ function resume(): void {
  */
 function stop(): void {
   for (const id of [...devices.keys()]) removeDevice(id);
+  tpm?.link.close();
+  tpm = undefined;
   for (const chardev of charDevices.values()) chardev.stop();
   charDevices.clear();
   stopped = true;

@@ -15,6 +15,7 @@ import { MemoryHotplugBlock } from "@vmm/devices/legacy/memory_hotplug.ts";
 import { PowerControlBlock } from "@vmm/devices/legacy/power_control.ts";
 import { createSerial, SerialBlock } from "@vmm/devices/legacy/serial.ts";
 import type { TimeSource } from "@vmm/devices/legacy/time_source.ts";
+import { CrbBlock, createCrb } from "@vmm/devices/tpm/crb.ts";
 import { Aperture } from "@vmm/pci/aperture.ts";
 import { PciBlock } from "@vmm/pci/pci_block.ts";
 import { createEventBudget, EventBudgetBlock } from "@vmm/sync/event_budget.ts";
@@ -33,6 +34,7 @@ export const PLATFORM_BLOCKS = {
   cpuHotplug: CpuHotplugBlock,
   memoryHotplug: MemoryHotplugBlock,
   serial: SerialBlock,
+  tpm: CrbBlock,
 } as const;
 
 type Blocks = { [K in keyof typeof PLATFORM_BLOCKS]: ReturnType<(typeof PLATFORM_BLOCKS)[K]["create"]> };
@@ -48,6 +50,7 @@ export interface PlatformDescription {
   readonly ecamGpas: readonly number[];
   readonly controllers: PlatformControllers;
   readonly hasSerial: boolean;
+  readonly hasTpm: boolean;
   readonly debugConsolePort?: number;
 }
 
@@ -67,6 +70,7 @@ export interface PlatformRequest {
   readonly bootVcpus: number;
   readonly maxVcpus: number;
   readonly hasSerial: boolean;
+  readonly hasTpm: boolean;
   readonly debugConsolePort?: number;
   readonly time: TimeSource;
 }
@@ -86,6 +90,7 @@ export function createPlatform(request: PlatformRequest): Platform {
     cpuHotplug: createCpuHotplug(request.bootVcpus, request.maxVcpus),
     memoryHotplug: MemoryHotplugBlock.create(),
     serial: createSerial(),
+    tpm: createCrb(),
   };
   blocks.pci.segments = request.segments.length;
   const range = ({ gpa, sizeBytes }: { gpa: number; sizeBytes: number }) => ({
@@ -106,6 +111,7 @@ export function createPlatform(request: PlatformRequest): Platform {
       ecamGpas: request.segments.map((segment) => segment.ecam.gpa),
       controllers: request.controllers,
       hasSerial: request.hasSerial,
+      hasTpm: request.hasTpm,
       debugConsolePort: request.debugConsolePort,
     },
   };

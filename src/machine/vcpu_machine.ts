@@ -13,6 +13,7 @@ import {
   COM1_PORT,
   COM1_PORT_COUNT,
   IOAPIC_START,
+  TPM_START,
 } from "@vmm/arch/x86_64/layout.ts";
 import { bumpGeneration } from "@vmm/bus/bus_block.ts";
 import { MmioBus } from "@vmm/bus/mmio_bus.ts";
@@ -36,6 +37,7 @@ import {
 import { MEMORY_HOTPLUG_SIZE_BYTES, MemoryHotplug } from "@vmm/devices/legacy/memory_hotplug.ts";
 import { PowerControl } from "@vmm/devices/legacy/power_control.ts";
 import { Serial } from "@vmm/devices/legacy/serial.ts";
+import { Crb, CRB_SIZE_BYTES } from "@vmm/devices/tpm/crb.ts";
 import type { MsiRoute, VmFd } from "@vmm/hypervisor/kvm/vm.ts";
 import { Aperture } from "@vmm/pci/aperture.ts";
 import { PCI_HOTPLUG_SIZE, PciHotplugController } from "@vmm/pci/hotplug_controller.ts";
@@ -109,10 +111,10 @@ export class VcpuMachine {
     if (platform.debugConsolePort !== undefined) {
       this.pio.add(platform.debugConsolePort, 1, new DebugConsole(outputs.debugConsole, DEBUG_CONSOLE_READ));
     }
-    this.mmio = this.#mmioBus(platform, vm, events);
+    this.mmio = this.#mmioBus(platform, vm, events, wake);
   }
 
-  #mmioBus(platform: PlatformDescription, vm: VmFd, events: EventSink): MmioBus {
+  #mmioBus(platform: PlatformDescription, vm: VmFd, events: EventSink, wake: IoWake): MmioBus {
     const blocks = this.#blocks;
     const { controllers } = platform;
     const ioapic = new Ioapic(blocks.ioapic, this.#lines, () => vm.setRoutes(this.#levelRoutes()));
@@ -120,8 +122,10 @@ export class VcpuMachine {
     const cpus = new CpuHotplug(blocks.cpuHotplug, events);
     const pci = new PciHotplugController(blocks.pci, blocks.bus, events);
     const memory = new MemoryHotplug(blocks.memoryHotplug);
+    const tpm = platform.hasTpm ? new Crb(blocks.tpm, TPM_START, wake) : undefined;
     return new MmioBus(blocks.bus, (bus) => {
       bus.add(IOAPIC_START, IOAPIC_SIZE_BYTES, ioapic);
+      if (tpm !== undefined) bus.add(TPM_START, CRB_SIZE_BYTES, tpm);
       bus.add(controllers.genericEvent.gpa, GED_SIZE_BYTES, ged);
       bus.add(controllers.cpuHotplug.gpa, CPU_HOTPLUG_SIZE_BYTES, cpus);
       bus.add(controllers.pciHotplug.gpa, PCI_HOTPLUG_SIZE, pci);

@@ -11,6 +11,7 @@ import type { NetConfig } from "@schemas/api/net.ts";
 import type { FsConfig, GenericVhostUserConfig, PmemConfig } from "@schemas/api/virtio_devices.ts";
 import type { VmConfig } from "@schemas/api/vm_config.ts";
 import { GED_IRQ } from "@vmm/arch/x86_64/layout.ts";
+import type { ConnectedTpm } from "@vmm/backends/tpm/connect.ts";
 import type { GuestEvent } from "@vmm/bus/ports.ts";
 import { GedNotification, notifyGed } from "@vmm/devices/legacy/ged.ts";
 import { IoapicLines } from "@vmm/devices/legacy/ioapic.ts";
@@ -48,6 +49,7 @@ export interface VmParts {
   readonly consoles: Consoles;
   readonly ioWorker: Promise<WorkerPort>;
   readonly ioWakeFd: number;
+  readonly tpm?: ConnectedTpm;
   readonly onEvent: (event: GuestEvent) => void;
 }
 
@@ -128,6 +130,7 @@ export class Vm implements VmInstance {
       platform: platform.description.buffers,
       serial: consoles.serial,
       outputs: consoles.outputs(),
+      tpm: this.parts.tpm?.description,
       devices: [...devices.placed.values()].map((placed) => placed.descriptor),
     };
     await io.call("start", request);
@@ -162,6 +165,7 @@ export class Vm implements VmInstance {
     await ioWorker.then(endWorker, () => {});
     vcpus.close();
     devices.releaseAll();
+    this.parts.tpm?.release();
     releaseMemory(memory);
     vm.close();
     close(ioWakeFd);

@@ -14,6 +14,7 @@ import {
   planSegments,
   RAM_64BIT_START,
 } from "@vmm/arch/x86_64/layout.ts";
+import type { ConnectedTpm } from "@vmm/backends/tpm/connect.ts";
 import type { GuestEvent } from "@vmm/bus/ports.ts";
 import { ContextError } from "@vmm/errors/context_error.ts";
 import { KvmVm } from "@vmm/hypervisor/kvm/vm.ts";
@@ -23,6 +24,7 @@ import { kvmHost } from "./kvm_host.ts";
 import { checkMemory, releaseMemory, setUpMemory, type VmMemory } from "./memory_setup.ts";
 import { MemoryWindows } from "./memory_windows.ts";
 import { PciTopology } from "./pci_topology.ts";
+import { plugTpm } from "./plug/tpm.ts";
 import { connectVhostUsers, type VhostUserLinks } from "./plug/vhost_user.ts";
 import { createPlatform } from "./platform.ts";
 import { VcpuSet } from "./vcpu_set.ts";
@@ -60,6 +62,10 @@ export class KvmVmFactory implements VmFactory {
     const ready = unsupportedDevices(config);
     if (ready !== undefined) throw ready;
     const links = await connectVhostUsers(config);
+    const tpm = await plugTpm(config.tpm).catch((error) => {
+      links.release();
+      throw error;
+    });
     // Workers start loading while memory and devices are set up.
     const ioWorker = takeWorker("io");
     const vcpuWorkers = Array.from({ length: config.cpus.boot_vcpus }, () => takeWorker("vcpu"));
@@ -71,9 +77,11 @@ export class KvmVmFactory implements VmFactory {
         vcpuWorkers,
         onEvent,
         links,
+        tpm,
       );
     } catch (error) {
       links.release();
+      tpm?.release();
       returnWorkers("io", [ioWorker]);
       returnWorkers("vcpu", vcpuWorkers);
       throw error;
@@ -88,6 +96,7 @@ function build(
   vcpuWorkers: ReturnType<typeof takeWorker>[],
   onEvent: (event: GuestEvent) => void,
   links: VhostUserLinks,
+  tpm: ConnectedTpm | undefined,
 ): Vm {
   const host = kvmHost();
   const physBits = guestPhysBits(host.physBits, config.cpus.max_phys_bits);
@@ -114,11 +123,13 @@ function build(
       bootVcpus: config.cpus.boot_vcpus,
       maxVcpus: config.cpus.max_vcpus,
       hasSerial: config.serial.mode !== "Off",
+      hasTpm: tpm !== undefined,
       debugConsolePort: hasDebugConsole(config)
         ? config.debug_console.iobase ?? DEBUG_CONSOLE_PORT
         : undefined,
       time: { monotonicNs, realtimeUs },
     });
+    platform.blocks.tpm.established = tpm?.established ? 1 : 0;
     const warn = (text: string) => onEvent({ kind: "log", level: "warn", key: text, text });
     const windows = new MemoryWindows(platform.apertures, vm, memory.slots);
     devices = new VmDevices(config, new PciTopology(platform, vm), windows, warn, links);
@@ -138,6 +149,7 @@ function build(
       consoles,
       ioWorker,
       ioWakeFd,
+      tpm,
       onEvent: forward,
     });
     return instance.vm;
@@ -165,7 +177,6 @@ function unsupportedDevices(config: VmConfig): ContextError | undefined {
     fw_cfg: config.payload?.fw_cfg_config,
     vsock: config.vsock,
     iommu: config.iommu,
-    tpm: config.tpm,
     ivshmem: config.ivshmem,
     gdb: config.gdb,
     "virtio-mem": config.memory.hotplug_method === "VirtioMem" && config.memory.hotplug_size !== undefined,

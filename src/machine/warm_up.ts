@@ -37,6 +37,7 @@ function dryRun() {
     bootVcpus: 1,
     maxVcpus: 1,
     hasSerial: true,
+    hasTpm: false,
     time: { monotonicNs, realtimeUs },
   });
 }

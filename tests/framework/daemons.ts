@@ -90,6 +90,15 @@ export class Daemon implements AsyncDisposable {
     );
   }
 
+  /** swtpm with a fresh TPM 2.0, its state and its socket in `directory`. It serves one VMM after the other. */
+  static tpm(directory: string): Promise<Daemon> {
+    const socket = join(directory, "tpm.sock");
+    return Daemon.start([
+      ...["swtpm", "socket", "--tpm2", "--ctrl", `type=unixio,path=${socket}`],
+      ...["--tpmstate", `dir=${directory}`],
+    ], socket);
+  }
+
   /** A back-end that serves nothing and prints what it is told. */
   static probe(socket: string, options: Record<string, unknown>): Promise<Daemon> {
     const program = join(ROOT, "tests", "framework", "vhost_user", "probe_daemon.ts");
