@@ -26,6 +26,15 @@ export function guestTest(
   Deno.test({ name: reason ? `${name} (skipped: ${reason})` : name, ignore: reason !== undefined, fn: body });
 }
 
+/** As `guestTest`, with a Linux guest that carries out commands: by hand, with NEPHOS_LINUX_TESTS=1. */
+export function linuxTest(
+  name: string,
+  body: (test: Deno.TestContext) => Promise<void>,
+  needs: Needs = {},
+): void {
+  guestTest(name, body, { linux: true, ...needs });
+}
+
 /** As `guestTest`, for a behaviour that only Nephos has: `why` says what the original does. */
 export function betterTest(
   name: string,

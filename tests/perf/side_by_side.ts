@@ -26,7 +26,7 @@ export type Turns = Map<Server, Turn[]>;
 const TICK_MS = 10;
 /** A turn with less than this is as good as undisturbed. */
 const QUIET_SHARE = 0.15;
-const MOST_TRIES = 3;
+const MOST_TRIES = 2;
 
 /** Ticks all CPUs were busy or taken from us, and ticks a process used. */
 function busyTicks(pid: number): { all: number; process: number } {
