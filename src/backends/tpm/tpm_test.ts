@@ -70,7 +70,8 @@ Deno.test("connectTpm() says what a swtpm lacks, refuses or needs", async () => 
       message: "The TPM needs a buffer of 4096 bytes, there are 3968",
     },
   );
-  await assert.rejects(meet(ANSWERS, [0x80, 1, 0xff, 0, 0, 0, 0, 0, 0, 0]), /nonsense/);
+  // The peer of this test leaves right behind its last answer: which of the two is met first is not decided.
+  await assert.rejects(meet(ANSWERS, [0x80, 1, 0xff, 0, 0, 0, 0, 0, 0, 0]), /nonsense|hung up/);
   await assert.rejects(connectTpm("/nonexistent/tpm", BUFFER), { name: "OsError" });
 });
 
