@@ -5,7 +5,7 @@ import { Daemon } from "@tests/framework/daemons.ts";
 import { eventually } from "@tests/framework/deadline.ts";
 import { Puppet } from "@tests/framework/puppet.ts";
 import { LinuxGuest, sections } from "./linux_guest.ts";
-import { betterTest, guestTest, IS_REFERENCE, startVm } from "./subject.ts";
+import { betterTest, guestTest, IS_REFERENCE, linuxTest, startVm } from "./subject.ts";
 
 const NEEDS = { commands: ["swtpm"] };
 const TPM_GPA = 0xfed4_0000;
@@ -108,7 +108,7 @@ betterTest("a TPM that is not there, or is none, is a clear error", "shows its i
   assert.match(chain.at(-1), /No such file/);
 });
 
-guestTest("a Linux guest finds its TPM, reads measurements and talks to it", async () => {
+linuxTest("a Linux guest finds its TPM, reads measurements and talks to it", async () => {
   const directory = await Deno.makeTempDir({ prefix: "nephos-tpm-" });
   try {
     await using swtpm = await Daemon.tpm(directory);
