@@ -203,6 +203,10 @@ Deno.test("mode Pty replays what was printed before somebody opened it", () => {
   assert.equal(readAll(slave, 10), "early late");
   write(slave, bytes("typed"));
   env.serve();
+  for (let i = 0; i < 5000 && guest.text !== "typed"; i++) {
+    Atomics.wait(NOBODY, 0, 0, 1);
+    env.serve();
+  }
   assert.equal(guest.text, "typed");
   device.stop();
   close(slave);
