@@ -47,6 +47,7 @@ export function acpiMachine(
     controllers: platform.controllers,
     serial: platform.hasSerial,
     tpm: config.tpm !== undefined,
+    fwCfg: config.payload?.fw_cfg_config !== undefined,
     numaNodes: config.numa?.map((node): NumaNode => ({
       id: node.guest_numa_id,
       cpus: node.cpus,

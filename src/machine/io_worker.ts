@@ -15,11 +15,13 @@ import type { TpmDescription } from "@vmm/backends/tpm/connect.ts";
 import { TpmLink } from "@vmm/backends/tpm/link.ts";
 import { IoapicBlock, IoapicLines } from "@vmm/devices/legacy/ioapic.ts";
 import { SerialBlock, SerialInput } from "@vmm/devices/legacy/serial.ts";
+import { FwCfgBlock, FwCfgDma } from "@vmm/devices/fw_cfg/fw_cfg.ts";
 import { CrbBlock, CrbService } from "@vmm/devices/tpm/crb.ts";
 import { VmFd } from "@vmm/hypervisor/kvm/vm.ts";
 import { GuestMemory, type RegionFile } from "@vmm/memory/guest_memory.ts";
 import type { IoEnvironment, VirtioDeviceDescriptor } from "@vmm/virtio/device.ts";
 import { DeviceRunner } from "@vmm/virtio/runner.ts";
+import { type FwCfgDescription, FwCfgItems } from "./fw_cfg_items.ts";
 import { attachDevice, type AttachedDevice } from "./io_devices.ts";
 import { IoLoop } from "./io_loop.ts";
 import type { PlatformBuffers } from "./platform.ts";
@@ -45,6 +47,8 @@ export interface IoStart {
   readonly serial?: ChardevDescriptor;
   /** Back-ends that only print (debug console, firmware): their rings are drained here. */
   readonly outputs: readonly ChardevDescriptor[];
+  /** The firmware configuration device, when there is one. */
+  readonly fwCfg?: FwCfgDescription;
   /** The TPM, when there is one. */
   readonly tpm?: TpmDescription;
   /** Devices present at boot. */
@@ -60,6 +64,7 @@ interface Device {
 let memory: GuestMemory;
 let vm: VmFd;
 let serial: { device: OpenCharDevice; input: SerialInput } | undefined;
+let fwCfg: FwCfgDma | undefined;
 let tpm: { link: TpmLink; service: CrbService } | undefined;
 const devices = new Map<string, Device>();
 const charDevices = new Map<SharedArrayBuffer, OpenCharDevice>();
@@ -101,6 +106,11 @@ function start(request: IoStart): void {
     serial = { device: charDevice(request.serial), input };
     serial.device.setInput(input);
   }
+  if (request.fwCfg !== undefined) {
+    const state = FwCfgBlock.attach(request.fwCfg.block);
+    fwCfg = new FwCfgDma(state, new FwCfgItems(request.fwCfg), memory);
+    fwCfg.poll();
+  }
   if (request.tpm !== undefined) {
     const link = new TpmLink(request.tpm, env);
     tpm = { link, service: new CrbService(CrbBlock.attach(request.platform.tpm), link) };
@@ -116,6 +126,7 @@ function woken(): void {
     attached.woken?.();
   }
   tpm?.service.poll();
+  fwCfg?.poll();
   for (const chardev of charDevices.values()) chardev.woken();
 }
 
@@ -164,7 +175,7 @@ function resume(): void {
 function stop(): void {
   for (const id of [...devices.keys()]) removeDevice(id);
   tpm?.link.close();
-  tpm = undefined;
+  tpm = fwCfg = undefined;
   for (const chardev of charDevices.values()) chardev.stop();
   charDevices.clear();
   stopped = true;

@@ -12,6 +12,8 @@ import {
   COM1_IRQ,
   COM1_PORT,
   COM1_PORT_COUNT,
+  FW_CFG_PORT,
+  FW_CFG_PORT_COUNT,
   IOAPIC_START,
   TPM_START,
 } from "@vmm/arch/x86_64/layout.ts";
@@ -37,6 +39,8 @@ import {
 import { MEMORY_HOTPLUG_SIZE_BYTES, MemoryHotplug } from "@vmm/devices/legacy/memory_hotplug.ts";
 import { PowerControl } from "@vmm/devices/legacy/power_control.ts";
 import { Serial } from "@vmm/devices/legacy/serial.ts";
+import type { ItemSource } from "@vmm/bus/item_source.ts";
+import { FwCfgPorts, type FwCfgState } from "@vmm/devices/fw_cfg/fw_cfg.ts";
 import { Crb, CRB_SIZE_BYTES } from "@vmm/devices/tpm/crb.ts";
 import type { MsiRoute, VmFd } from "@vmm/hypervisor/kvm/vm.ts";
 import { Aperture } from "@vmm/pci/aperture.ts";
@@ -61,6 +65,8 @@ export interface VcpuMachineRequest {
   readonly vm: VmFd;
   readonly ioWakeFd: number;
   readonly outputs: VcpuOutputs;
+  /** The firmware configuration device, when there is one. */
+  readonly fwCfg?: { readonly state: FwCfgState; readonly items: ItemSource };
   readonly events: EventSink;
   /** Makes this vCPU wait for main instead of running on. */
   readonly halt: () => void;
@@ -107,6 +113,10 @@ export class VcpuMachine {
     if (platform.hasSerial) {
       const ports = { lines: this.#lines, gsi: COM1_IRQ, output: outputs.serial, io: wake };
       this.pio.add(COM1_PORT, COM1_PORT_COUNT, new Serial(blocks.serial, ports));
+    }
+    if (request.fwCfg !== undefined) {
+      const { state, items } = request.fwCfg;
+      this.pio.add(FW_CFG_PORT, FW_CFG_PORT_COUNT, new FwCfgPorts(state, items, wake));
     }
     if (platform.debugConsolePort !== undefined) {
       this.pio.add(platform.debugConsolePort, 1, new DebugConsole(outputs.debugConsole, DEBUG_CONSOLE_READ));

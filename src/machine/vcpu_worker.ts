@@ -13,6 +13,8 @@ import { setAffinity, setThreadName, threadId } from "@ffi/libc/thread.ts";
 import { COM1_PORT } from "@vmm/arch/x86_64/layout.ts";
 import type { GuestEvent } from "@vmm/bus/ports.ts";
 import { VmFd } from "@vmm/hypervisor/kvm/vm.ts";
+import { FwCfgBlock } from "@vmm/devices/fw_cfg/fw_cfg.ts";
+import { type FwCfgDescription, FwCfgItems } from "./fw_cfg_items.ts";
 import type { FunctionDescription } from "./pci_functions.ts";
 import type { PlatformDescription } from "./platform.ts";
 import { createVcpuOutputs, type VcpuOutputDescription } from "./vcpu_outputs.ts";
@@ -33,6 +35,8 @@ export interface VcpuStart {
   readonly platform: PlatformDescription;
   readonly functions: readonly FunctionDescription[];
   readonly outputs: VcpuOutputDescription;
+  /** The firmware configuration device, when there is one. */
+  readonly fwCfg?: FwCfgDescription;
   /** Host CPUs this vCPU may run on. */
   readonly affinity?: readonly number[];
 }
@@ -56,6 +60,10 @@ function start(request: VcpuStart): void {
     vm,
     ioWakeFd: request.ioWakeFd,
     outputs: createVcpuOutputs(request.outputs, request.ioWakeFd),
+    fwCfg: request.fwCfg && {
+      state: FwCfgBlock.attach(request.fwCfg.block),
+      items: new FwCfgItems(request.fwCfg),
+    },
     events: { post },
     halt: () => loop!.halt(),
   });

@@ -30,6 +30,7 @@ import { loadBootImage } from "./payload_files.ts";
 import { configuredMemory, releaseMemory, type VmMemory } from "./memory_setup.ts";
 import type { PlacedDevice } from "./pci_topology.ts";
 import type { Platform } from "./platform.ts";
+import { plugFwCfg, type PluggedFwCfg } from "./plug/fw_cfg.ts";
 import type { PluggedDevice } from "./plug/plugged_device.ts";
 import { VhostUserLinks } from "./plug/vhost_user.ts";
 import type { VcpuSet } from "./vcpu_set.ts";
@@ -58,6 +59,7 @@ export class Vm implements VmInstance {
   #state: VmState = "Created";
   readonly #tree = new DeviceTreeMemo();
   #io: WorkerPort | undefined;
+  #fwCfg: PluggedFwCfg | undefined;
   readonly #lines: IoapicLines;
   /** Devices whose removal was asked for, still on the bus until the guest ejects them. */
   readonly #removing = new Set<string>();
@@ -94,6 +96,7 @@ export class Vm implements VmInstance {
       smbiosConfig(this.config.platform),
       memory.guest,
     );
+    const fwCfg = this.#fwCfg = plugFwCfg(payload, machine);
     vcpus.create(image.entry);
     // A guest may reach its drivers before the I/O Worker does: activations wait in the devices' blocks.
     const started = vcpus.start({
@@ -106,6 +109,7 @@ export class Vm implements VmInstance {
         debugConsole: consoles.debugConsole,
         firmwareDebug: consoles.firmwareDebug,
       },
+      fwCfg: fwCfg?.description,
     });
     await Promise.all([this.#startIo(), started]);
     this.#state = "Running";
@@ -130,6 +134,7 @@ export class Vm implements VmInstance {
       platform: platform.description.buffers,
       serial: consoles.serial,
       outputs: consoles.outputs(),
+      fwCfg: this.#fwCfg?.description,
       tpm: this.parts.tpm?.description,
       devices: [...devices.placed.values()].map((placed) => placed.descriptor),
     };
@@ -165,6 +170,7 @@ export class Vm implements VmInstance {
     await ioWorker.then(endWorker, () => {});
     vcpus.close();
     devices.releaseAll();
+    this.#fwCfg?.release();
     this.parts.tpm?.release();
     releaseMemory(memory);
     vm.close();

@@ -174,7 +174,6 @@ function unsupportedDevices(config: VmConfig): ContextError | undefined {
     devices: config.devices?.length,
     user_devices: config.user_devices?.length,
     vdpa: config.vdpa?.length,
-    fw_cfg: config.payload?.fw_cfg_config,
     vsock: config.vsock,
     iommu: config.iommu,
     ivshmem: config.ivshmem,

@@ -4,7 +4,15 @@
  * L2, any isolate; pure. Source: spec/machine-model.md §7; ACPI 6.5 §15 (E820 types).
  */
 import { chainedError } from "./errors.ts";
-import { EBDA_START, HIGH_RAM_START, MEM_32BIT_RESERVED_START, type MemoryPlan } from "./layout.ts";
+import { ByteWriter } from "./byte_writer.ts";
+import {
+  EBDA_START,
+  HIGH_RAM_START,
+  MEM_32BIT_DEVICES_SIZE,
+  MEM_32BIT_DEVICES_START,
+  MEM_32BIT_RESERVED_START,
+  type MemoryPlan,
+} from "./layout.ts";
 
 export const E820_RAM = 1;
 export const E820_RESERVED = 2;
@@ -44,4 +52,25 @@ export function memoryMap(plan: MemoryPlan): MemoryMapEntry[] {
     ...rest.map(([start, end]) => ({ gpa: start, sizeBytes: end - start, type: E820_RAM } as const)),
     { gpa: plan.ecam.gpa, sizeBytes: plan.ecam.sizeBytes, type: E820_RESERVED },
   ];
+}
+
+/** Where firmware's own flash would be. */
+const FLASH_START = 0xfffe_0000;
+const FLASH_SIZE_BYTES = 0x2_0000;
+
+/**
+ * Memory map for firmware that fetches it as a file (fw_cfg "etc/e820"): entries of address, size and type. Unlike the maps
+ * given to kernels it also reserves device windows, as the original's does.
+ */
+export function firmwareMemoryMap(plan: MemoryPlan): Uint8Array<ArrayBuffer> {
+  const [first, ...rest] = contiguousRam(plan);
+  const writer = new ByteWriter();
+  const add = (gpa: number, sizeBytes: number, type: number) => writer.u64(gpa, sizeBytes).u32(type);
+  add(0, EBDA_START, E820_RAM);
+  add(MEM_32BIT_DEVICES_START, MEM_32BIT_DEVICES_SIZE, E820_RESERVED);
+  add(plan.ecam.gpa, plan.ecam.sizeBytes, E820_RESERVED);
+  add(FLASH_START, FLASH_SIZE_BYTES, E820_RESERVED);
+  add(HIGH_RAM_START, first[1] - HIGH_RAM_START, E820_RAM);
+  for (const [start, end] of rest) add(start, end - start, E820_RAM);
+  return writer.take();
 }
