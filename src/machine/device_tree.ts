@@ -3,8 +3,10 @@
  *
  * L5, main isolate; plain JSON values. Source: schemas page "device_tree".
  */
+import { IVSHMEM_PCI } from "@vmm/devices/ivshmem/ivshmem.ts";
 import { PVPANIC_PCI } from "@vmm/devices/pvpanic/pvpanic.ts";
 import { VIRTIO_BAR_SIZE } from "@vmm/virtio/pci/layout.ts";
+import type { PciTopology } from "./pci_topology.ts";
 import type { VmDevices } from "./vm_devices.ts";
 
 interface DeviceNode {
@@ -43,7 +45,28 @@ export function deviceTree(devices: VmDevices, hasSerial: boolean): Record<strin
     };
     nodes.push({ id: pvPanic.id, resources: [{ PciBar: bar }], children: [], pci_bdf: pvPanic.bdf });
   }
+  const { ivshmem } = devices.pci;
+  if (ivshmem !== undefined) nodes.push(ivshmemNode(ivshmem));
   return Object.fromEntries(nodes.map((node) => [node.id, node]));
+}
+
+function ivshmemNode(device: NonNullable<PciTopology["ivshmem"]>): DeviceNode {
+  const { id, bdf, registersGpa, memoryGpa, sizeBytes } = device;
+  const registers = {
+    index: IVSHMEM_PCI.registersBar,
+    base: BigInt(registersGpa),
+    size: IVSHMEM_PCI.registersBytes,
+    type_: "Mmio32",
+    prefetchable: false,
+  };
+  const memory = {
+    index: IVSHMEM_PCI.memoryBar,
+    base: BigInt(memoryGpa),
+    size: BigInt(sizeBytes),
+    type_: "Mmio64",
+    prefetchable: true,
+  };
+  return { id, resources: [{ PciBar: registers }, { PciBar: memory }], children: [], pci_bdf: bdf };
 }
 
 /** The tree as one object as long as nothing in it changes: whoever writes it can keep the text. */
@@ -53,7 +76,8 @@ export class DeviceTreeMemo {
 
   /** The tree now. BARs move and devices come and go without telling main, so both are looked at each time. */
   of(devices: VmDevices, hasSerial: boolean): Record<string, DeviceNode> {
-    let key = `${hasSerial},${devices.pci.pvPanic?.barGpa}`;
+    const { pvPanic, ivshmem } = devices.pci;
+    let key = `${hasSerial},${pvPanic?.barGpa},${ivshmem?.registersGpa},${ivshmem?.memoryGpa}`;
     for (const placed of devices.placed.values()) {
       key += `,${placed.device.id}@${placed.bdf}@${devices.pci.barOf(placed)}`;
     }

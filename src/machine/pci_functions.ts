@@ -6,6 +6,7 @@
 import type { BusState } from "@vmm/bus/bus_block.ts";
 import type { IoDevice } from "@vmm/bus/io_device.ts";
 import type { EventSink, IoWake, MessageInterrupts } from "@vmm/bus/ports.ts";
+import { IVSHMEM_PCI, IvshmemRegisters } from "@vmm/devices/ivshmem/ivshmem.ts";
 import { PvPanic } from "@vmm/devices/pvpanic/pvpanic.ts";
 import type { VmFd } from "@vmm/hypervisor/kvm/vm.ts";
 import type { Aperture } from "@vmm/pci/aperture.ts";
@@ -17,7 +18,14 @@ import { VirtioPciFunction } from "@vmm/virtio/pci/function.ts";
 import { notifyAddress, VIRTIO_BAR } from "@vmm/virtio/pci/layout.ts";
 
 /** Kinds of functions. */
-export type FunctionKind = "host-bridge" | "pvpanic" | "virtio";
+export type FunctionKind = "host-bridge" | "ivshmem" | "pvpanic" | "virtio";
+
+/** Host memory that KVM maps at a BAR. */
+export interface FunctionMemory {
+  readonly sizeBytes: number;
+  readonly hostAddress: bigint;
+  readonly kvmSlot: number;
+}
 
 /** One PCI function, plain and cloneable. */
 export interface FunctionDescription {
@@ -29,6 +37,8 @@ export interface FunctionDescription {
   readonly block: SharedArrayBuffer;
   /** Queue notification descriptors of a virtio device, by queue. */
   readonly kickFds?: readonly number[];
+  /** What ivshmem shows through its memory BAR. */
+  readonly memory?: FunctionMemory;
 }
 
 /** What functions need of the machine. */
@@ -67,17 +77,39 @@ class NotifyMover implements BarPort {
   }
 }
 
+/** Mapped memory follows its BAR. */
+class MemoryMover implements BarPort {
+  constructor(
+    private readonly vm: VmFd,
+    private readonly bar: number,
+    private readonly memory: FunctionMemory,
+  ) {}
+
+  relocated(_id: string, bar: number, _oldBase: number, newBase: number): boolean {
+    const { kvmSlot, sizeBytes, hostAddress } = this.memory;
+    return bar !== this.bar || this.vm.moveMemoryRegion(kvmSlot, newBase, sizeBytes, hostAddress) === 0;
+  }
+}
+
 function plainFunction(
   fn: FunctionDescription,
   ports: FunctionPorts,
   bars: readonly IoDevice[] = [],
+  port = NO_PORT,
 ): PciFunction {
-  const moves = new BarRelocator(ports.apertures[fn.segment], ports.bus, NO_PORT);
+  const moves = new BarRelocator(ports.apertures[fn.segment], ports.bus, port);
   return new ConfigSpace(fn.id, PciFunctionBlock.attach(fn.block), moves, bars);
 }
 
 const FACTORIES: Record<FunctionKind, (fn: FunctionDescription, ports: FunctionPorts) => PciFunction> = {
-  "host-bridge": plainFunction,
+  "host-bridge": (fn, ports) => plainFunction(fn, ports),
+  ivshmem: (fn, ports) =>
+    plainFunction(
+      fn,
+      ports,
+      [new IvshmemRegisters()],
+      new MemoryMover(ports.vm, IVSHMEM_PCI.memoryBar, fn.memory!),
+    ),
   pvpanic: (fn, ports) =>
     plainFunction(fn, ports, [new PvPanic(ports.panicBudget, ports.monotonicNs, ports.events)]),
   virtio: (fn, ports) =>

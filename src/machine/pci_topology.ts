@@ -12,12 +12,13 @@ import { PciFunctionBlock } from "@vmm/pci/function_block.ts";
 import { PciHeaderBuilder } from "@vmm/pci/header.ts";
 import { clearSlot, setSlot } from "@vmm/pci/pci_block.ts";
 import { PciSlots } from "@vmm/pci/slots.ts";
+import { IVSHMEM_PCI } from "@vmm/devices/ivshmem/ivshmem.ts";
 import { PVPANIC_PCI } from "@vmm/devices/pvpanic/pvpanic.ts";
 import type { VirtioDeviceDescriptor } from "@vmm/virtio/device.ts";
 import { barAlignment, createVirtioPci } from "@vmm/virtio/pci/create.ts";
 import { notifyAddress, VIRTIO_BAR, VIRTIO_BAR_SIZE } from "@vmm/virtio/pci/layout.ts";
 import { barBase } from "@vmm/pci/function_block.ts";
-import type { FunctionDescription } from "./pci_functions.ts";
+import type { FunctionDescription, FunctionMemory } from "./pci_functions.ts";
 import type { Platform } from "./platform.ts";
 import type { PluggedDevice } from "./plug/plugged_device.ts";
 
@@ -42,6 +43,7 @@ export class PciTopology {
   readonly functions: FunctionDescription[] = [];
   readonly #slots: PciSlots[];
   #pvPanic: FunctionDescription | undefined;
+  #ivshmem: FunctionDescription | undefined;
 
   constructor(private readonly platform: Platform, private readonly vm: KvmVm) {
     this.#slots = platform.apertures.map((_, segment) => new PciSlots(segment));
@@ -88,6 +90,45 @@ export class PciTopology {
     const { id, segment, slot, block } = this.#pvPanic;
     const barGpa = barBase(PciFunctionBlock.attach(block), PVPANIC_PCI.barIndex);
     return { id, bdf: bdfText(segment, slot), barGpa };
+  }
+
+  /**
+   * ivshmem: registers and the memory that is mapped at `memory.base` already. Returns where the memory is now.
+   *
+   * @throws ContextError without room for the registers
+   */
+  addIvshmem(
+    id: string,
+    segment: number,
+    slot: number,
+    memory: FunctionMemory & { base: number },
+  ): () => number {
+    const { registersBar, registersBytes, memoryBar, ...identity } = IVSHMEM_PCI;
+    const registers = this.#address(segment, "memory32", registersBytes, registersBytes);
+    const state = PciFunctionBlock.create();
+    new PciHeaderBuilder(state, identity)
+      .memoryBar(registersBar, "memory32", registers, registersBytes)
+      .memoryBar(memoryBar, "memory64", memory.base, memory.sizeBytes, true);
+    const fn: FunctionDescription = { kind: "ivshmem", id, segment, slot, block: state.buffer, memory };
+    this.#add(fn);
+    this.#ivshmem = fn;
+    return () => barBase(state, memoryBar);
+  }
+
+  /** ivshmem's id, address and where its registers and its memory are now, if there is one. */
+  get ivshmem():
+    | { id: string; bdf: string; registersGpa: number; memoryGpa: number; sizeBytes: number }
+    | undefined {
+    if (this.#ivshmem === undefined) return undefined;
+    const { id, segment, slot, block, memory } = this.#ivshmem;
+    const state = PciFunctionBlock.attach(block);
+    return {
+      id,
+      bdf: bdfText(segment, slot),
+      registersGpa: barBase(state, IVSHMEM_PCI.registersBar),
+      memoryGpa: barBase(state, IVSHMEM_PCI.memoryBar),
+      sizeBytes: memory!.sizeBytes,
+    };
   }
 
   #address(segment: number, kind: "memory32" | "memory64", sizeBytes: number, alignment: number): number {

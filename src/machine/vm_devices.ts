@@ -4,6 +4,7 @@
  * L5, main isolate. Source: machine model §5 "Slot order at boot".
  */
 import type { DiskConfig } from "@schemas/api/disk.ts";
+import type { IvshmemConfig } from "@schemas/api/assigned_device.ts";
 import type { NetConfig } from "@schemas/api/net.ts";
 import type { FsConfig, GenericVhostUserConfig, PmemConfig } from "@schemas/api/virtio_devices.ts";
 import type { VmConfig } from "@schemas/api/vm_config.ts";
@@ -14,6 +15,7 @@ import type { PciTopology, PlacedDevice } from "./pci_topology.ts";
 import { plugBalloon } from "./plug/balloon.ts";
 import { plugConsole } from "./plug/console.ts";
 import { plugDisk } from "./plug/disk.ts";
+import { plugIvshmem } from "./plug/ivshmem.ts";
 import { limiterOf } from "./plug/limiter.ts";
 import { plugNet } from "./plug/net.ts";
 import type { PciCommon, PluggedDevice } from "./plug/plugged_device.ts";
@@ -50,6 +52,7 @@ export class VmDevices {
 
   /** Opened and not yet on a bus. */
   readonly #unplaced: PluggedDevice[] = [];
+  #releaseIvshmem: (() => void) | undefined;
 
   constructor(
     config: VmConfig,
@@ -84,6 +87,14 @@ export class VmDevices {
       this.#unplaced.shift();
     }
     if (config.pvpanic) this.pci.addPvPanic(PVPANIC_ID);
+    if (config.ivshmem !== undefined) this.#plugIvshmem(config.ivshmem, taken);
+  }
+
+  #plugIvshmem(config: IvshmemConfig, taken: ReadonlyMap<string, number>): void {
+    const { pci_segment: segment, pci_device_id: wanted } = config;
+    const reserved = wanted === undefined ? undefined : taken.get(`${segment}:${wanted}`);
+    const slot = reserved ?? this.pci.takeSlot(segment, undefined);
+    this.#releaseIvshmem = plugIvshmem(config, this.pci, this.windows, slot);
   }
 
   /** Opens the devices in the order of their slots, and completes the configuration. */
@@ -122,6 +133,7 @@ export class VmDevices {
       ...(config.pmem ?? []),
       config.balloon,
       config.rtc,
+      config.ivshmem,
     ];
     for (const common of all) {
       if (common?.pci_device_id === undefined) continue;
@@ -218,5 +230,7 @@ export class VmDevices {
   releaseAll(): void {
     for (const placed of [...this.placed.values()]) this.remove(placed);
     for (const device of this.#unplaced.splice(0)) device.release();
+    this.#releaseIvshmem?.();
+    this.#releaseIvshmem = undefined;
   }
 }

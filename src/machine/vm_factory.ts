@@ -176,7 +176,6 @@ function unsupportedDevices(config: VmConfig): ContextError | undefined {
     vdpa: config.vdpa?.length,
     vsock: config.vsock,
     iommu: config.iommu,
-    ivshmem: config.ivshmem,
     gdb: config.gdb,
     "virtio-mem": config.memory.hotplug_method === "VirtioMem" && config.memory.hotplug_size !== undefined,
     landlock_enable: config.landlock_enable,

@@ -6,6 +6,7 @@
 import { BarKind, type PciFunctionState, setBarBase, setBarSize } from "./function_block.ts";
 import {
   PCI_BAR_MEMORY_64,
+  PCI_BAR_PREFETCHABLE,
   PCI_CAP_MSIX,
   PCI_MSIX_ENABLE,
   PCI_MSIX_FUNCTION_MASK,
@@ -67,7 +68,13 @@ export class PciHeaderBuilder {
   }
 
   /** Declares a memory BAR at `base`; a 64-bit one takes the next register too. @throws RangeError when it does not fit */
-  memoryBar(index: number, kind: "memory32" | "memory64", base: number, sizeBytes: number): this {
+  memoryBar(
+    index: number,
+    kind: "memory32" | "memory64",
+    base: number,
+    sizeBytes: number,
+    prefetchable = false,
+  ): this {
     const decoded = barDecodeSize(sizeBytes);
     const wide = kind === "memory64";
     if (base % MIN_BAR_SIZE !== 0 || index > (wide ? 4 : 5) || (!wide && base + sizeBytes > 2 ** 32)) {
@@ -77,7 +84,8 @@ export class PciHeaderBuilder {
     this.state.barKind[index] = BarKind[kind];
     setBarSize(this.state, index, sizeBytes);
     setBarBase(this.state, index, base);
-    this.#config.setUint32(at, (base >>> 0) | (wide ? PCI_BAR_MEMORY_64 : 0), true);
+    const flags = (wide ? PCI_BAR_MEMORY_64 : 0) | (prefetchable ? PCI_BAR_PREFETCHABLE : 0);
+    this.#config.setUint32(at, (base >>> 0) | flags, true);
     this.#writable.setUint32(at, decoded >= 2 ** 32 ? 0 : -decoded >>> 0, true);
     if (wide) {
       this.#config.setUint32(at + 4, Math.floor(base / 2 ** 32), true);

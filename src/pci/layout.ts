@@ -33,6 +33,7 @@ export const PCI_STATUS_CAPABILITIES = 0x0010;
 
 /** Low bits of a memory BAR. */
 export const PCI_BAR_MEMORY_64 = 0x4;
+export const PCI_BAR_PREFETCHABLE = 0x8;
 export const PCI_BAR_FLAGS = 0xf;
 
 /** Capability ids. */

@@ -75,6 +75,25 @@ export class VmFd {
     return ioctlBuffer(this.fd, KVM.SET_GSI_ROUTING, header.bytes);
   }
 
+  /** Moves a memory slot to another guest address; size and host memory stay. @returns 0 or `-errno` */
+  moveMemoryRegion(slot: number, gpa: number, sizeBytes: number, hostAddress: bigint): number {
+    return this.memoryRegion(slot, gpa, sizeBytes, hostAddress, 0);
+  }
+
+  /** Sets a memory slot. @returns 0 or `-errno` */
+  protected memoryRegion(
+    slot: number,
+    gpa: number,
+    sizeBytes: number,
+    hostAddress: bigint,
+    flags: number,
+  ): number {
+    const region = new StructBuffer(S.UserspaceMemoryRegion)
+      .set("slot", slot).set("flags", flags).set("guest_phys_addr", gpa)
+      .set("memory_size", sizeBytes).set("userspace_addr", hostAddress);
+    return ioctlBuffer(this.fd, KVM.SET_USER_MEMORY_REGION, region.bytes);
+  }
+
   /** Ties an eventfd to an interrupt line, or unties it. @returns 0 or `-errno` */
   irqfd(fd: number, gsi: number, assign: boolean): number {
     const argument = new StructBuffer(S.Irqfd).set("fd", fd).set("gsi", gsi).set("flags", assign ? 0 : 1);
@@ -120,10 +139,7 @@ export class KvmVm extends VmFd {
 
   /** Registers (or with size 0 removes) a memory slot. @throws OsError */
   setMemoryRegion(slot: number, gpa: number, sizeBytes: number, hostAddress: bigint, flags = 0): void {
-    const region = new StructBuffer(S.UserspaceMemoryRegion)
-      .set("slot", slot).set("flags", flags).set("guest_phys_addr", gpa)
-      .set("memory_size", sizeBytes).set("userspace_addr", hostAddress);
-    const result = ioctlBuffer(this.fd, KVM.SET_USER_MEMORY_REGION, region.bytes);
+    const result = this.memoryRegion(slot, gpa, sizeBytes, hostAddress, flags);
     check(BigInt(result), "KVM_SET_USER_MEMORY_REGION", `gpa 0x${gpa.toString(16)}, ${sizeBytes} bytes`);
   }
 
