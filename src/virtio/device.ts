@@ -38,6 +38,10 @@ export interface VirtioDeviceDescriptor<Backend = unknown> {
   readonly kickFds: readonly number[];
   /** Backend description: paths are opened by main, so descriptors and plain numbers only. */
   readonly backend: Backend;
+  /** Queues that have to be served by one thread, by index; absent when that is all of them. The first group leads. */
+  readonly queueGroups?: readonly (readonly number[])[];
+  /** Host CPUs the thread of a queue is to run on. */
+  readonly queueAffinity?: readonly { readonly queue: number; readonly cpus: readonly number[] }[];
 }
 
 /** A queue whose next request can be looked for: cheaper than being notified when it comes soon. Neither method throws. */
@@ -89,6 +93,8 @@ export interface Activation<Backend = unknown> {
    * one of the handler's methods or callbacks it takes effect when that returns. A queue's own `fault` needs no call.
    */
   fail(fault: GuestFault): void;
+  /** Which share of the device's queues the handler has: 0, or absent, leads. Queues of other shares are disabled here. */
+  readonly share?: number;
 }
 
 /** The running part of a device, in an I/O Worker. No method may throw on anything the guest wrote. */

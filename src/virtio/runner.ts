@@ -36,6 +36,21 @@ export interface RunnerServices {
   readonly env: IoEnvironment;
 }
 
+/**
+ * A device whose queues are shared out: each share has a runner with a handler of its own, in a Worker of its own. Share 0
+ * leads: it starts and resets the device. The others follow the lifecycle word, and it waits for them before a reset is done.
+ */
+export interface RunnerShare {
+  readonly number: number;
+  readonly queues: readonly number[];
+  /** A word per share: 1 while its handler may touch guest memory. The same array in all Workers. */
+  readonly running: Int32Array;
+  /** Makes the Worker of another share look at the device. */
+  wake(share: number): void;
+}
+
+const LEADER = 0;
+
 const LIFECYCLE = VirtioPciHead.index.lifecycle;
 const KICKED = VirtioPciHead.index.kicked;
 
@@ -53,6 +68,8 @@ export class DeviceRunner {
   /** Depth of calls into the handler; a failure inside one takes effect when it returns. */
   #depth = 0;
   #failure: GuestFault | undefined;
+  /** A started device is being reset: main is told when that is done. */
+  #tellsReset = false;
 
   constructor(
     private readonly descriptor: VirtioDeviceDescriptor,
@@ -60,6 +77,8 @@ export class DeviceRunner {
     private readonly services: RunnerServices,
     /** True for a device of a VM that starts paused (restore): nothing happens before `resume`. */
     paused = false,
+    /** Absent: this runner has all queues. */
+    private readonly share?: RunnerShare,
   ) {
     this.id = descriptor.id;
     this.#state = attachVirtioPci(descriptor.block);
@@ -80,9 +99,58 @@ export class DeviceRunner {
   poll(): void {
     if (this.#paused) return;
     const lifecycle = Atomics.load(this.#state.words, LIFECYCLE);
+    const { share } = this;
+    if (share !== undefined && share.number !== LEADER) {
+      this.#follow(share, lifecycle);
+      return;
+    }
     if (lifecycle === Lifecycle.activate) this.#activate();
     else if (lifecycle === Lifecycle.reset) this.#reset();
+    else if (lifecycle === Lifecycle.failed) this.#stop(); // by another share
     if (Atomics.load(this.#state.words, KICKED) !== 0) this.#takeKicks();
+  }
+
+  /** Does what the leader or the driver has brought about. */
+  #follow(share: RunnerShare, lifecycle: number): void {
+    if (lifecycle !== Lifecycle.active) {
+      this.#stop();
+      this.#setRunning(0);
+      return;
+    }
+    if (this.#handler === undefined && this.#setRunning(1)) {
+      // The leader waits for this share from here on, unless it reset the device before it could know.
+      if (Atomics.load(this.#state.words, LIFECYCLE) !== Lifecycle.active) {
+        this.#setRunning(0);
+        return;
+      }
+      const queues = this.#openQueues();
+      if (Array.isArray(queues)) this.#run(queues);
+      else this.#fail(queues as GuestFault);
+    }
+    for (const index of share.queues) {
+      const word = index * QUEUE_WORDS + QueueWord.kick;
+      if (Atomics.exchange(this.#state.queues, word, 0) !== 0) this.kick(index);
+    }
+  }
+
+  /** Says whether this share's handler runs; false if that had been said already. Who waits for its end is woken. */
+  #setRunning(value: 0 | 1): boolean {
+    const { share } = this;
+    if (share === undefined || share.number === LEADER) return true;
+    if (Atomics.exchange(share.running, share.number, value) === value) return false;
+    if (value === 0) share.wake(LEADER);
+    return true;
+  }
+
+  /** Makes all other shares look. */
+  #wakeOthers(): void {
+    const { share } = this;
+    if (share === undefined) return;
+    for (let other = 0; other < share.running.length; other++) if (other !== share.number) share.wake(other);
+  }
+
+  #owns(queue: number): boolean {
+    return this.share === undefined || this.share.queues.includes(queue);
   }
 
   /** The guest notified queue `index`. A queue the driver broke fails the device, whoever finds it. Before activation and while paused it is enough that `resume` looks again. */
@@ -130,6 +198,7 @@ export class DeviceRunner {
   /** The device goes away (hot-unplug, shutdown). */
   remove(): void {
     this.#stop();
+    this.#setRunning(0);
   }
 
   #activate(): void {
@@ -138,11 +207,18 @@ export class DeviceRunner {
       this.#fail(queues as GuestFault);
       return;
     }
-    this.#queues = queues;
     if (!this.#become(Lifecycle.activate, Lifecycle.active)) {
       this.poll(); // a reset came first
       return;
     }
+    this.#wakeOthers();
+    this.#run(queues);
+  }
+
+  /** Starts the handler; requests may be waiting. */
+  #run(queues: readonly SplitQueue[]): void {
+    this.#queues = queues;
+    const number = this.share?.number ?? LEADER;
     this.#guard(() => {
       this.#handler = this.start({
         id: this.id,
@@ -156,10 +232,11 @@ export class DeviceRunner {
         interruptQueue: (index) => this.#interruptQueue(index),
         interruptConfig: () => this.#interruptConfig(),
         fail: (fault) => this.#fail(fault),
+        share: number,
       });
     });
     if (this.#handler === undefined) return;
-    this.services.env.post({ kind: "virtio", id: this.id, event: "activated" });
+    if (number === LEADER) this.services.env.post({ kind: "virtio", id: this.id, event: "activated" });
     this.#kickAll();
   }
 
@@ -170,6 +247,10 @@ export class DeviceRunner {
       const at = i * QUEUE_WORDS;
       if (words[at + QueueWord.enabled] === 0) {
         queues.push(SplitQueue.disabled());
+        continue;
+      }
+      if (!this.#owns(i)) {
+        queues.push(SplitQueue.disabled(words[at + QueueWord.nextAvail]));
         continue;
       }
       const queue = SplitQueue.create(this.services.memory, {
@@ -191,9 +272,11 @@ export class DeviceRunner {
   #takeKicks(): void {
     Atomics.store(this.#state.words, KICKED, 0);
     for (let i = 0; i < this.#state.queueCount; i++) {
+      if (!this.#owns(i)) continue;
       const word = i * QUEUE_WORDS + QueueWord.kick;
       if (Atomics.exchange(this.#state.queues, word, 0) !== 0) this.kick(i);
     }
+    this.#wakeOthers();
   }
 
   #kickAll(): void {
@@ -201,15 +284,20 @@ export class DeviceRunner {
   }
 
   #reset(): void {
-    const wasActive = this.#handler !== undefined;
+    if (this.#handler !== undefined) this.#tellsReset = true;
     this.#stop();
+    if (this.share?.running.some((_, other) => Atomics.load(this.share!.running, other) !== 0)) {
+      this.#wakeOthers();
+      return; // the last share to stop wakes this one
+    }
     const { words } = this.#state;
     this.#state.lock();
     resetRegisters(this.#state);
     Atomics.store(words, LIFECYCLE, Lifecycle.idle);
     this.#state.unlock();
     Atomics.notify(words, LIFECYCLE);
-    if (wasActive) this.services.env.post({ kind: "virtio", id: this.id, event: "reset" });
+    if (this.#tellsReset) this.services.env.post({ kind: "virtio", id: this.id, event: "reset" });
+    this.#tellsReset = false;
   }
 
   /** Drains and closes the handler; the guest may use its memory for other things afterwards. */
@@ -229,6 +317,7 @@ export class DeviceRunner {
     if (handler === undefined) return;
     this.#guard(() => handler.drain());
     for (let i = 0; i < this.#queues.length; i++) {
+      if (!this.#owns(i)) continue;
       this.#state.queues[i * QUEUE_WORDS + QueueWord.nextAvail] = this.#queues[i].nextAvail;
       this.#state.queues[i * QUEUE_WORDS + QueueWord.nextUsed] = this.#queues[i].nextUsed;
     }
@@ -276,11 +365,11 @@ export class DeviceRunner {
       return;
     }
     this.#stop();
-    if (
-      !this.#become(Lifecycle.active, Lifecycle.failed) && !this.#become(Lifecycle.activate, Lifecycle.failed)
-    ) {
-      return; // already failed, or being reset
-    }
+    const isNew = this.#become(Lifecycle.active, Lifecycle.failed) ||
+      this.#become(Lifecycle.activate, Lifecycle.failed);
+    this.#setRunning(0);
+    if (!isNew) return; // already failed, or being reset
+    this.#wakeOthers();
     this.#state.lock();
     this.#state.status |= VIRTIO_STATUS_NEEDS_RESET;
     this.#state.faults += 1;

@@ -238,3 +238,144 @@ Deno.test("a callback that throws fails the device and forgets its watches", () 
   assert.equal(state.lifecycle, Lifecycle.failed);
   assert.equal(watched.size, 0);
 });
+
+/** Two runners that share a two-queue device out; wakes are noted and carried out by `settle`. */
+function setUpShares() {
+  const drivers = [new MockDriver(), new MockDriver()];
+  const state = createVirtioPci({
+    virtioId: 2,
+    queueSizes: [16, 16],
+    features: 1n << 32n,
+    config: new Uint8Array(4),
+    bar: { kind: "memory64", base: 0x1_0000_0000 },
+  });
+  program(state, drivers[0]);
+  for (let word = 0; word < QUEUE_WORDS; word++) {
+    if (word !== QueueWord.maxSize) state.queues[QUEUE_WORDS + word] = state.queues[word];
+  }
+  const log: string[] = [];
+  const woken = new Set<number>();
+  const running = new Int32Array(new SharedArrayBuffer(8));
+  const activations: Activation[] = [];
+  const runners = [0, 1].map((number) => {
+    const env: IoEnvironment = {
+      watch: () => {},
+      rewatch: () => {},
+      unwatch: () => {},
+      timer: () => () => {},
+      post: (event) => log.push(`${number}: ${event.kind === "virtio" ? event.event : event.text}`),
+    };
+    return new DeviceRunner(
+      { id: "_d", kind: "test", block: state.buffer, kickFds: [], backend: {} },
+      (activation) => {
+        activations[number] = activation;
+        const chain = new DescriptorChain();
+        return {
+          onKick: (index) => {
+            log.push(`${number}: kick ${index}`);
+            while (activation.queues[index].pop(chain)) activation.queues[index].push(chain.head, 0);
+          },
+          drain: () => log.push(`${number}: drain`),
+          close: () => log.push(`${number}: close`),
+        };
+      },
+      { memory: drivers[number].memory, interrupts: { signal: () => true }, env },
+      false,
+      { number, queues: [number], running, wake: (share) => woken.add(share) },
+    );
+  });
+  const settle = () => {
+    for (const share of woken) {
+      woken.delete(share);
+      runners[share].poll();
+    }
+  };
+  return { drivers, state, log, woken, running, activations, runners, settle };
+}
+
+Deno.test("shares of a device serve their own queues only", () => {
+  const { drivers, state, log, running, activations, runners, settle } = setUpShares();
+  runners[1].poll(); // nothing before the leader has started the device
+  assert.deepEqual(log, []);
+  runners[0].poll();
+  settle();
+  assert.deepEqual(log, ["0: activated", "0: kick 0", "1: kick 1"]);
+  assert.deepEqual([...running], [0, 1]);
+  assert.deepEqual(activations.map((a) => [a.share, a.queues[0].enabled, a.queues[1].enabled]), [
+    [0, true, false],
+    [1, false, true],
+  ]);
+  drivers[1].submit([{ receive: 1 }]);
+  runners[1].kick(1);
+  runners[0].pause();
+  runners[1].pause();
+  const taken = [0, 1].map((queue) => state.queues[queue * QUEUE_WORDS + QueueWord.nextAvail]);
+  assert.deepEqual(taken, [0, 1]);
+});
+
+Deno.test("a reset is done when every share has stopped", () => {
+  const { state, log, runners, settle } = setUpShares();
+  runners[0].poll();
+  settle();
+  log.length = 0;
+  state.lifecycle = Lifecycle.reset;
+  runners[0].poll();
+  assert.equal(state.lifecycle, Lifecycle.reset);
+  assert.deepEqual(log, ["0: drain", "0: close"]);
+  settle();
+  assert.deepEqual(log.slice(2), ["1: drain", "1: close", "0: reset"]);
+  assert.deepEqual([state.lifecycle, state.status], [Lifecycle.idle, 0]);
+});
+
+Deno.test("a share that finds the device reset before it could start stays out", () => {
+  const { state, log, running, runners, settle } = setUpShares();
+  runners[0].poll();
+  state.lifecycle = Lifecycle.reset;
+  runners[0].poll();
+  settle();
+  assert.deepEqual([state.lifecycle, ...running], [Lifecycle.idle, 0, 0]);
+  assert.deepEqual(log, ["0: activated", "0: kick 0", "0: drain", "0: close", "0: reset"]);
+});
+
+Deno.test("a share that breaks fails the device in all shares", () => {
+  const { state, log, running, activations, runners, settle } = setUpShares();
+  runners[0].poll();
+  settle();
+  log.length = 0;
+  activations[1].fail({ fault: "nonsense" });
+  assert.deepEqual([state.lifecycle, state.status, state.faults], [Lifecycle.failed, 0x4f, 1]);
+  settle();
+  assert.deepEqual(log, [
+    "1: drain",
+    "1: close",
+    '1: Device "_d" needs a reset: nonsense',
+    "0: drain",
+    "0: close",
+  ]);
+  assert.deepEqual([...running], [0, 0]);
+  runners[1].poll();
+  assert.equal(log.length, 5);
+});
+
+Deno.test("a notification that came as a register write reaches the share of its queue", () => {
+  const { state, log, runners, settle } = setUpShares();
+  runners[0].poll();
+  settle();
+  log.length = 0;
+  state.queues[QUEUE_WORDS + QueueWord.kick] = 1;
+  state.kicked = 1;
+  runners[0].poll();
+  settle();
+  assert.deepEqual(log, ["1: kick 1"]);
+});
+
+Deno.test("a removed share lets a reset go on", () => {
+  const { state, runners, settle } = setUpShares();
+  runners[0].poll();
+  settle();
+  state.lifecycle = Lifecycle.reset;
+  runners[0].poll();
+  runners[1].remove();
+  settle();
+  assert.equal(state.lifecycle, Lifecycle.idle);
+});

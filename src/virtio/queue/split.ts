@@ -103,8 +103,8 @@ export class SplitQueue {
     return new SplitQueue(memory, table, avail, used, layout, true);
   }
 
-  /** Stands in for a queue the driver did not enable. */
-  static disabled(): SplitQueue {
+  /** Stands in for a queue the driver did not enable, or that somebody else serves, from `nextAvail` on. */
+  static disabled(nextAvail = 0): SplitQueue {
     const memory = new GuestMemory([{ gpa: 0, sizeBytes: 64, hostAddress: 0n, buffer: new ArrayBuffer(64) }]);
     const layout = {
       size: 1,
@@ -113,7 +113,7 @@ export class SplitQueue {
       device: 32,
       eventIndex: false,
       indirect: false,
-      nextAvail: 0,
+      nextAvail,
       nextUsed: 0,
     };
     const region = memory.regions[0];
