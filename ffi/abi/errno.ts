@@ -30,6 +30,7 @@ export const Errno = {
   ESPIPE: 29,
   EROFS: 30,
   EPIPE: 32,
+  ENAMETOOLONG: 36,
   ENOSYS: 38,
   EOPNOTSUPP: 95,
   EADDRINUSE: 98,

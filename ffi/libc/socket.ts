@@ -43,6 +43,7 @@ const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
+const SHUT_WR = 1n;
 const SHUT_RDWR = 2n;
 const DESCRIPTOR_BYTES = 4;
 /** Most descriptors one message can carry (SCM_MAX_FD). */
@@ -80,7 +81,7 @@ function unixAddress(path: string): { bytes: Uint8Array<ArrayBuffer>; lengthByte
   const text = new TextEncoder().encode(path);
   if (text.includes(0)) throw new TypeError("A socket path cannot contain a NUL character");
   // One byte stays for the terminating NUL.
-  if (text.length >= SUN_PATH_BYTES) throw new OsError(36, /* ENAMETOOLONG */ "bind", path);
+  if (text.length >= SUN_PATH_BYTES) throw new OsError(Errno.ENAMETOOLONG, "bind", path);
   const address = new StructBuffer(SockaddrUn).set("sun_family", AF_UNIX);
   address.field("sun_path").set(text);
   // An empty path is the kernel's "autobind": the address then is the family alone.
@@ -144,6 +145,25 @@ export function socketPair(): [number, number] {
 /** Ends both directions, so that the peer sees the end even if another descriptor of the socket lives on. */
 export function shutdownSocket(fd: number): void {
   syscall(SYS.shutdown, word(fd), SHUT_RDWR);
+}
+
+/** The peer reads an end behind what was sent; receiving goes on. */
+export function endSending(fd: number): void {
+  syscall(SYS.shutdown, word(fd), SHUT_WR);
+}
+
+/** Takes waiting bytes into `target`; returns their number, 0 at the end of the stream, or `-errno`. @param flags of `MSG` */
+export function receiveBytes(fd: number, target: Uint8Array<ArrayBuffer>, flags = 0): number {
+  const result = syscall(
+    SYS.recvfrom,
+    word(fd),
+    addressOf(target),
+    BigInt(target.byteLength),
+    BigInt(flags | MSG.DONTWAIT),
+    0n,
+    0n,
+  );
+  return Number(result);
 }
 
 /**

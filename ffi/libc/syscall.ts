@@ -22,6 +22,7 @@ export const SYS = {
   getpid: 39n,
   socket: 41n,
   connect: 42n,
+  recvfrom: 45n,
   sendmsg: 46n,
   recvmsg: 47n,
   shutdown: 48n,

@@ -9,6 +9,7 @@ import type { DiskDescription } from "@vmm/backends/disk/description.ts";
 import { attachTaps } from "@vmm/backends/net/tap_port.ts";
 import { hostPages } from "@vmm/backends/balloon/page_advisor.ts";
 import { createFlusher } from "@vmm/backends/pmem/flusher.ts";
+import { attachStreamHost, type VsockBackend } from "@vmm/backends/vsock/stream_host.ts";
 import { attachRngSource, type RngSource } from "@vmm/backends/rng_source.ts";
 import { RateLimiter } from "@vmm/base/rate_limiter.ts";
 import type { ChardevDescriptor } from "@vmm/backends/chardev/open_chardev.ts";
@@ -20,6 +21,7 @@ import { createNetHandler, type NetBackend } from "@vmm/devices/virtio/net/handl
 import { createPmemHandler } from "@vmm/devices/virtio/pmem/handler.ts";
 import { createRngHandler } from "@vmm/devices/virtio/rng/handler.ts";
 import { createRtcHandler } from "@vmm/devices/virtio/rtc/handler.ts";
+import { createVsockHandler } from "@vmm/devices/virtio/vsock/handler.ts";
 import { createWatchdogHandler, type WatchdogBackend } from "@vmm/devices/virtio/watchdog/handler.ts";
 import type { GuestMemory } from "@vmm/memory/guest_memory.ts";
 import type { PmemBackend } from "./plug/pmem.ts";
@@ -95,6 +97,10 @@ const ATTACH: Record<string, Attach> = {
     return { start: (activation) => createRtcHandler(activation, { nowNs: realtimeNs }), detach: () => {} };
   },
   "vhost-user": attachVhostUser,
+  vsock(descriptor) {
+    const host = attachStreamHost(descriptor.backend as VsockBackend);
+    return { start: (activation) => createVsockHandler(activation, { host }), detach: () => {} };
+  },
   watchdog(descriptor) {
     let { enabled } = descriptor.backend as WatchdogBackend;
     return {

@@ -8,7 +8,12 @@ import { signalEvent } from "@ffi/libc/io.ts";
 import { close } from "@ffi/libc/fd.ts";
 import type { DiskConfig } from "@schemas/api/disk.ts";
 import type { NetConfig } from "@schemas/api/net.ts";
-import type { FsConfig, GenericVhostUserConfig, PmemConfig } from "@schemas/api/virtio_devices.ts";
+import type {
+  FsConfig,
+  GenericVhostUserConfig,
+  PmemConfig,
+  VsockConfig,
+} from "@schemas/api/virtio_devices.ts";
 import type { VmConfig } from "@schemas/api/vm_config.ts";
 import { GED_IRQ } from "@vmm/arch/x86_64/layout.ts";
 import type { ConnectedTpm } from "@vmm/backends/tpm/connect.ts";
@@ -241,6 +246,8 @@ export class Vm implements VmInstance {
         return devices.plugGenericVhostUser(config as GenericVhostUserConfig, links);
       case "pmem":
         return devices.plugPmem(config as PmemConfig);
+      case "vsock":
+        return devices.plugVsock(config as VsockConfig, true);
       default:
         throw new UnsupportedError(`Hot-plugging a ${kind} device`, NOT_YET);
     }

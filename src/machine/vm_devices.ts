@@ -6,7 +6,12 @@
 import type { DiskConfig } from "@schemas/api/disk.ts";
 import type { IvshmemConfig } from "@schemas/api/assigned_device.ts";
 import type { NetConfig } from "@schemas/api/net.ts";
-import type { FsConfig, GenericVhostUserConfig, PmemConfig } from "@schemas/api/virtio_devices.ts";
+import type {
+  FsConfig,
+  GenericVhostUserConfig,
+  PmemConfig,
+  VsockConfig,
+} from "@schemas/api/virtio_devices.ts";
 import type { VmConfig } from "@schemas/api/vm_config.ts";
 import { ContextError } from "@vmm/errors/context_error.ts";
 import type { Consoles } from "./consoles.ts";
@@ -29,6 +34,7 @@ import {
   plugVhostUserNet,
   type VhostUserLinks,
 } from "./plug/vhost_user.ts";
+import { plugVsock } from "./plug/vsock.ts";
 import { plugWatchdog } from "./plug/watchdog.ts";
 
 /** Prefixes of generated ids; all kinds share one counter. */
@@ -38,6 +44,7 @@ export const ID_PREFIX = {
   pmem: "_pmem",
   fs: "_fs",
   genericVhostUser: "_generic_vhost_user",
+  vsock: "_vsock",
 } as const;
 
 const PVPANIC_ID = "__pvpanic";
@@ -113,10 +120,11 @@ export class VmDevices {
     );
     const fs = config.fs?.map((one) => open(this.plugFs(one, this.links), one));
     const pmem = config.pmem?.map((one) => open(this.plugPmem(one), one));
+    const vsock = config.vsock && open(this.plugVsock(config.vsock, false), config.vsock);
     if (config.balloon !== undefined) open(plugBalloon(config.balloon));
     if (config.watchdog) open(plugWatchdog());
     if (config.rtc !== undefined) open(plugRtc(config.rtc));
-    this.config = { ...config, disks, net, generic_vhost_user: generic, fs, pmem };
+    this.config = { ...config, disks, net, generic_vhost_user: generic, fs, pmem, vsock };
   }
 
   /** Slots that configurations name are kept from devices that take the lowest free one. */
@@ -131,6 +139,7 @@ export class VmDevices {
       ...(config.generic_vhost_user ?? []),
       ...(config.fs ?? []),
       ...(config.pmem ?? []),
+      config.vsock,
       config.balloon,
       config.rtc,
       config.ivshmem,
@@ -181,6 +190,18 @@ export class VmDevices {
   /** Opens and maps a file. @throws ContextError with the original's words */
   plugPmem(config: PmemConfig): PluggedDevice {
     return plugPmem(config, this.idFor(ID_PREFIX.pmem, config.id), this.windows);
+  }
+
+  /** Opens the device's socket. @throws ContextError with the original's words */
+  plugVsock(config: VsockConfig, hotplugged: boolean): PluggedDevice {
+    if (hotplugged) this.#checkHotplug(config);
+    return plugVsock(config, this.idFor(ID_PREFIX.vsock, config.id));
+  }
+
+  /** The virtual IOMMU learns at boot what is behind it, whole segments aside. @throws ContextError */
+  #checkHotplug({ iommu, pci_segment: segment }: { iommu: boolean; pci_segment: number }): void {
+    if (!iommu || this.config.platform?.iommu_segments?.includes(segment)) return;
+    throw new ContextError(["Error from device manager"], new Error("Cannot hotplug device behind vIOMMU"));
   }
 
   #place(device: PluggedDevice, taken: ReadonlyMap<string, number>): void {

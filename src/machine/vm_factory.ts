@@ -174,7 +174,6 @@ function unsupportedDevices(config: VmConfig): ContextError | undefined {
     devices: config.devices?.length,
     user_devices: config.user_devices?.length,
     vdpa: config.vdpa?.length,
-    vsock: config.vsock,
     iommu: config.iommu,
     gdb: config.gdb,
     "virtio-mem": config.memory.hotplug_method === "VirtioMem" && config.memory.hotplug_size !== undefined,

@@ -4,14 +4,14 @@
  * L4, main isolate. The result is plain and goes to the Workers, which use `ByteOutput` and `openCharDevice` on it.
  * Source: spec/machine-model.md §8 "console modes"; error texts of the original.
  */
-import { Errno, errorName, errorText, OsError } from "@ffi/abi/errno.ts";
+import { errorName, errorText, OsError } from "@ffi/abi/errno.ts";
 import { close, duplicate, O, open } from "@ffi/libc/fd.ts";
 import { isTerminal, openPseudoTerminal, windowSize } from "@ffi/libc/pty.ts";
-import { connectUnix, listenUnix } from "@ffi/libc/socket.ts";
 import type { WindowSize } from "@vmm/bus/char_device.ts";
 import { ConfigError } from "@vmm/errors/config_error.ts";
 import { ContextError } from "@vmm/errors/context_error.ts";
 import { HostError } from "@vmm/errors/host_error.ts";
+import { openSocketFile, removeSocketFile } from "@vmm/backends/socket_file.ts";
 import { ChardevBlock, NO_WRITER, Unheard } from "./chardev_block.ts";
 import { acquireTerminals, releaseTerminals } from "./terminal.ts";
 
@@ -103,7 +103,7 @@ export function closeChardev(descriptor: ChardevDescriptor): void {
   state.unlock();
   for (const fd of new Set([readFd, writeFd, listenFd])) close(fd);
   if (terminal) releaseTerminals();
-  if (path !== undefined && socketInode !== undefined && inodeOf(path) === socketInode) removeFile(path);
+  if (path !== undefined) removeSocketFile({ path, inode: socketInode });
 }
 
 /** Nothing is ever kept for nobody: all back-ends of mode Null share one block. */
@@ -182,26 +182,8 @@ function openSocket(name: string, path: string): ChardevDescriptor {
   if (name !== "serial") {
     throw new ContextError([CONTEXT], new Error("No socket option support for console device"));
   }
-  let listenFd: number;
-  try {
-    listenFd = listenUnix(path);
-  } catch (error) {
-    if (!(error instanceof OsError) || error.code !== Errno.EADDRINUSE || !isStaleSocket(path)) throw error;
-    removeFile(path);
-    listenFd = listenUnix(path);
-  }
-  return describe("socket", { listenFd, path, socketInode: inodeOf(path) });
-}
-
-/** Whether `path` is a socket file nobody listens on, as a killed process leaves it. */
-function isStaleSocket(path: string): boolean {
-  try {
-    if (Deno.lstatSync(path).isSocket !== true) return false;
-    close(connectUnix(path));
-    return false;
-  } catch (error) {
-    return error instanceof OsError && error.code === Errno.ECONNREFUSED;
-  }
+  const { fd: listenFd, inode: socketInode } = openSocketFile(path);
+  return describe("socket", { listenFd, path, socketInode });
 }
 
 function isFifo(path: string): boolean {
@@ -209,21 +191,5 @@ function isFifo(path: string): boolean {
     return Deno.statSync(path).isFifo === true;
   } catch {
     return false; // missing: `open` creates it or says what is wrong
-  }
-}
-
-function inodeOf(path: string): number | undefined {
-  try {
-    return Deno.lstatSync(path).ino ?? undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function removeFile(path: string): void {
-  try {
-    Deno.removeSync(path);
-  } catch {
-    // Gone already, or the directory became read-only: the next start takes a stale socket over.
   }
 }
