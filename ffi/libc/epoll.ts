@@ -4,6 +4,7 @@
  * L0, I/O Worker and API front door. Source: epoll(7), epoll_ctl(2), epoll_wait(2).
  */
 import { struct } from "../abi/struct.ts";
+import { close } from "./fd.ts";
 import { addressOf, check, SYS, syscall, word } from "./syscall.ts";
 
 /** struct epoll_event, packed on x86-64. */
@@ -121,6 +122,6 @@ export class Epoll {
 
   /** Closes the set. */
   close(): void {
-    syscall(SYS.close, word(this.fd));
+    close(this.fd);
   }
 }

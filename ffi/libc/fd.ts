@@ -3,6 +3,7 @@
  *
  * L0, any isolate, cold paths. Source: open(2), close(2), fcntl(2), eventfd(2), memfd_create(2), fallocate(2).
  */
+import { Errno } from "../abi/errno.ts";
 import { addressOf, check, cString, SYS, syscall, word } from "./syscall.ts";
 import { struct } from "../abi/struct.ts";
 
@@ -56,9 +57,20 @@ export function open(path: string, flags: number, mode = 0o600): number {
   return check(syscall(SYS.open, addressOf(name), BigInt(flags | O.CLOEXEC), BigInt(mode)), "open", path);
 }
 
-/** Closes `fd`; errors are of no use to anyone at that point and are dropped. Never throws. */
+let badClose: ((fd: number) => void) | undefined;
+
+/** From now on `report` is told of descriptors that are closed but not open: somebody's bug. Per isolate; tests throw. */
+export function onBadClose(report: (fd: number) => void): void {
+  badClose = report;
+}
+
+/**
+ * Closes `fd`; errors are of no use to anyone at that point and are dropped. Never throws.
+ *
+ * Close once only: a number that was given back belongs to whoever opened something since, in any thread.
+ */
 export function close(fd: number): void {
-  if (fd >= 0) syscall(SYS.close, BigInt(fd));
+  if (fd >= 0 && syscall(SYS.close, BigInt(fd)) === -BigInt(Errno.EBADF)) badClose?.(fd);
 }
 
 /** Duplicates `fd` close-on-exec. @throws OsError */

@@ -41,11 +41,14 @@ export interface ConnectedTpm {
 const ANSWER_TIMEOUT_MS = 10_000;
 const SLICE_MS = 200;
 
+/** How long the answer to a step may take, by the step's name: a command of the control channel, or TPM2_Startup. */
+export type StepLimit = (step: string) => number;
+
 /** Connects and starts the TPM. @param bufferBytes longest command or response @throws TpmError, OsError */
 export async function connectTpm(
   path: string,
   bufferBytes: number,
-  timeoutMs = ANSWER_TIMEOUT_MS,
+  limitMs: StepLimit = () => ANSWER_TIMEOUT_MS,
 ): Promise<ConnectedTpm> {
   const controlFd = connectUnix(path);
   let [dataFd, peerFd] = [-1, -1];
@@ -55,7 +58,7 @@ export async function connectTpm(
   };
   try {
     [dataFd, peerFd] = socketPair();
-    const control = new Channel(controlFd, timeoutMs);
+    const control = new Channel(controlFd, limitMs);
     await ask(control, controlMessage(SwtpmCommand.SET_DATAFD), [peerFd]);
     checkCapabilities(await ask(control, controlMessage(SwtpmCommand.GET_CAPABILITY)));
     await ask(control, controlMessage(SwtpmCommand.STOP));
@@ -64,7 +67,7 @@ export async function connectTpm(
       throw new TpmError(`The TPM needs a buffer of ${sizes.getUint32(4)} bytes, there are ${bufferBytes}`);
     }
     await ask(control, controlMessage(SwtpmCommand.INIT, 0));
-    await startUp(new Channel(dataFd, timeoutMs));
+    await startUp(new Channel(dataFd, limitMs));
     const established = await ask(control, controlMessage(SwtpmCommand.GET_TPMESTABLISHED));
     return { description: { controlFd, dataFd }, established: established.getUint8(4) !== 0, release };
   } catch (error) {
@@ -111,7 +114,7 @@ async function startUp(data: Channel): Promise<void> {
 class Channel {
   readonly #message = new SocketMessage(MAX_TPM_BYTES, 1);
 
-  constructor(private readonly fd: number, private readonly timeoutMs: number) {}
+  constructor(private readonly fd: number, private readonly limitMs: StepLimit) {}
 
   send(bytes: Uint8Array<ArrayBuffer>, fds: number[], what: string): void {
     const sent = this.#message.send(this.fd, bytes, fds);
@@ -124,7 +127,8 @@ class Channel {
     const epoll = new Epoll(1);
     try {
       epoll.add(this.fd, EPOLL.IN, 0);
-      const end = performance.now() + this.timeoutMs;
+      const timeoutMs = this.limitMs(what);
+      const end = performance.now() + timeoutMs;
       for (let done = 0; done < lengthBytes;) {
         const count = this.#message.receive(this.fd, lengthBytes - done);
         this.#message.descriptors.forEach(close);
@@ -137,9 +141,9 @@ class Channel {
           throw new TpmError(`The TPM hung up instead of answering ${what}`);
         }
         if (performance.now() >= end) {
-          throw new TpmError(`No answer to ${what} within ${this.timeoutMs / 1000} s`);
+          throw new TpmError(`No answer to ${what} within ${timeoutMs / 1000} s`);
         }
-        await epoll.waitPooled(Math.min(SLICE_MS, this.timeoutMs));
+        await epoll.waitPooled(Math.min(SLICE_MS, timeoutMs));
       }
       return bytes;
     } finally {

@@ -181,6 +181,7 @@ export class VhostUserLink implements RingBackend {
 
   /** Lets go of everything. `stop` comes before. */
   close(): void {
+    if (this.#closed) return;
     this.#closed = true;
     this.#cancelRetry?.();
     this.forget();

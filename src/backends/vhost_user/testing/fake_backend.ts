@@ -40,13 +40,14 @@ export class FakeBackend {
   readonly #message = new SocketMessage(8192, 16);
   #buffer = new Uint8Array(0);
   #came: number[] = [];
+  #closed = false;
 
   constructor(readonly fd: number, readonly options: FakeOptions = {}) {}
 
   /** Handles all that has arrived; true if there was anything. */
   serve(): boolean {
     let some = false;
-    while (canRead(this.fd)) {
+    while (!this.#closed && canRead(this.fd)) {
       // One message at a time: descriptors belong to the message they came with.
       const count = this.#message.receive(this.fd, this.#missing());
       this.#came.push(...this.#message.descriptors);
@@ -74,7 +75,10 @@ export class FakeBackend {
     return HEADER_BYTES + header.sizeBytes - have;
   }
 
+  /** Dies; a second time nothing happens. */
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     close(this.fd);
     for (const list of this.descriptors.values()) list.forEach(close);
     this.#came.forEach(close);
