@@ -6,8 +6,10 @@
  * @module
  */
 
-import { runFolders, summary } from "./test_runner.ts";
+import { runFolders, stopRuns, summary } from "./test_runner.ts";
 
-const tally = await runFolders(Deno.args);
+for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => stopRuns(signal));
+const { tally, notes } = await runFolders(Deno.args);
+for (const note of notes) console.log(note);
 console.log(summary(tally));
 Deno.exit(tally.failed > 0 ? 1 : 0);
