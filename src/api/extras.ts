@@ -4,27 +4,22 @@
  * L6, main isolate; served by the default front door only, so that the drop-in dialect has no path the original lacks.
  */
 import type { EventStream } from "@vmm/log/events.ts";
-import type { RequestCounters } from "@vmm/log/counters.ts";
-import type { LoopFigures } from "./control_loop.ts";
 import type { Extras } from "./deno_serve.ts";
 import { eventResponse } from "./event_feed.ts";
-import { metricsText } from "./metrics.ts";
 
 /** What the extras show. */
 export interface ExtrasParts {
-  readonly counters: RequestCounters;
-  readonly figures: () => LoopFigures;
+  /** The text of the metrics, now. */
+  readonly metrics: () => string;
   readonly events: EventStream;
-  readonly version: string;
 }
 
 const METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
 
 /** Makes the handler. */
-export function makeExtras({ counters, figures, events, version }: ExtrasParts): Extras {
+export function makeExtras({ metrics, events }: ExtrasParts): Extras {
   const paths: Record<string, () => Response | Promise<Response>> = {
-    "/metrics": () =>
-      new Response(metricsText(counters, figures(), version), { headers: { "content-type": METRICS_TYPE } }),
+    "/metrics": () => new Response(metrics(), { headers: { "content-type": METRICS_TYPE } }),
     "/api/v1/openapi.json": async () => {
       const { openApiDocument } = await import("@schemas/openapi.ts");
       return Response.json(openApiDocument());

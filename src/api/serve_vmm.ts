@@ -4,39 +4,18 @@
  * L6, main isolate. What is not needed to answer `vmm.ping` is loaded after the program listens.
  * Source: spec/cli.md §3, spec/rest-api.md §1.
  */
-import { COMPATIBLE_BUILD_VERSION, COMPATIBLE_VERSION, FEATURES, NEPHOS_VERSION } from "@vmm/base/version.ts";
 import type { PathOrFd, Personality, RunCommand } from "@vmm/cli/command_result.ts";
 import { UnsupportedError } from "@vmm/errors/unsupported_error.ts";
-import { RequestCounters } from "@vmm/log/counters.ts";
-import { EventStream } from "@vmm/log/events.ts";
 import { log } from "@vmm/log/logger.ts";
-import type { KvmVmFactory } from "@vmm/machine/vm_factory.ts";
 import { startBanner } from "./banner.ts";
 import type { ApiCommand } from "./command.ts";
-import { ControlLoop, type ExitStatus } from "./control_loop.ts";
-import { serveUnix } from "./deno_serve.ts";
-import { makeExtras } from "./extras.ts";
-import type { FrontDoor } from "./front_door.ts";
-import { adoptListener, claimPath, listenOn } from "./http1/serve_socket.ts";
-import { Http1Server } from "./http1/server.ts";
-import { makeRouter } from "./router.ts";
+import type { ExitStatus } from "./control_loop.ts";
+import { VmmService } from "./vmm_service.ts";
 
 /** Time for whatever is under way when the program is asked to end; then it ends anyway. */
 const EXIT_PATIENCE_MS = 10_000;
-/** Time for answers being given at the end. */
-const CLOSE_PATIENCE_MS = 1_500;
 /** The first client shall not wait for what only the first VM needs. */
 const WARM_UP_DELAY_MS = 20;
-
-let factory: Promise<KvmVmFactory> | undefined;
-const loadFactory = (): Promise<KvmVmFactory> =>
-  factory ??= import("@vmm/machine/vm_factory.ts").then(({ KvmVmFactory }) => new KvmVmFactory());
-
-const loadTools = async () => {
-  const { makeConfigTools } = await import("./schema_tools.ts");
-  const { hostFiles } = await import("./host_files.ts");
-  return makeConfigTools(hostFiles);
-};
 
 const pause = (timeMs: number) => new Promise<void>((resolve) => setTimeout(resolve, timeMs));
 
@@ -46,37 +25,16 @@ export interface ServeHost {
   readonly closeDescriptor: (fd: number) => void;
 }
 
-/** A front door, and how to remove what it left in the file system. */
-interface OpenApi {
-  readonly door: FrontDoor;
-  readonly remove: () => void;
-}
-
 /** One running program. */
 class Program {
-  readonly #events = new EventStream();
-  readonly #counters = new RequestCounters();
-  readonly #loop: ControlLoop;
-  readonly #doors: OpenApi[] = [];
+  readonly #service: VmmService;
 
   constructor(
     private readonly command: RunCommand,
     private readonly personality: Personality,
     host: ServeHost,
   ) {
-    this.#loop = new ControlLoop({
-      factory: loadFactory,
-      tools: loadTools,
-      events: this.#events,
-      build: {
-        buildVersion: COMPATIBLE_BUILD_VERSION,
-        version: COMPATIBLE_VERSION,
-        pid: Deno.pid,
-        features: FEATURES,
-      },
-      closeDescriptor: host.closeDescriptor,
-      noShutdown: command.vmm.noShutdown,
-    });
+    this.#service = new VmmService({ ...host, noShutdown: command.vmm.noShutdown });
   }
 
   /** Runs to the end. @throws what kept it from starting */
@@ -84,22 +42,22 @@ class Program {
     const { vmm, vm } = this.command;
     if (vmm.gdbSocket !== undefined) throw new UnsupportedError("--gdb", "there is no debugger stub yet");
     if (vmm.eventMonitor !== undefined) await this.#openEventMonitor(vmm.eventMonitor);
-    this.#events.emit("vmm", "starting");
-    const ended = this.#loop.run();
+    this.#service.events.emit("vmm", "starting");
+    const ended = this.#service.loop.run();
     if (vmm.apiSocket !== undefined) {
       try {
-        this.#doors.push(this.#listen(vmm.apiSocket));
+        this.#service.listen(vmm.apiSocket, this.personality === "nephos" ? "nephos" : "cloud-hypervisor");
       } catch (cause) {
         throw new Error("Failed to start the VMM thread", { cause });
       }
     }
-    if (vmm.dbus !== undefined) await this.#offerOnBus();
+    if (vmm.dbus !== undefined) await this.#service.offerOnBus(vmm.dbus);
     this.#catchSignals();
     if (this.personality === "nephos") this.#showBanner();
     const failed = this.#startVm();
     if (vm === undefined) this.#warmUp();
     const status = await Promise.race([ended, failed]);
-    await this.#close(status.code === 0);
+    await this.#service.close(status.code === 0);
     return status;
   }
 
@@ -109,47 +67,16 @@ class Program {
       const sink = output.kind === "path"
         ? EventSink.openPath(output.path)
         : EventSink.useDescriptor(output.fd);
-      this.#events.subscribe((event) => sink.write(event));
+      this.#service.events.subscribe((event) => sink.write(event));
     } catch (cause) {
       throw new Error("Error doing event monitor I/O", { cause });
     }
   }
 
-  /** Listens, in the dialect of the personality; a descriptor can be served by the drop-in dialect only. */
-  #listen(place: PathOrFd): OpenApi {
-    const router = makeRouter({
-      send: this.#loop.send,
-      bodyReader: () => import("./body_reader.ts"),
-      counters: this.#counters,
-    });
-    if (place.kind === "path" && this.personality === "nephos") {
-      const claimed = claimPath(place.path);
-      const extras = makeExtras({
-        counters: this.#counters,
-        figures: () => this.#loop.figures(),
-        events: this.#events,
-        version: NEPHOS_VERSION,
-      });
-      return { door: serveUnix(claimed.path, router, extras), remove: claimed.remove };
-    }
-    const claimed = place.kind === "path" ? claimPath(place.path) : undefined;
-    const listener = claimed === undefined ? adoptListener((place as { fd: number }).fd) : listenOn(claimed);
-    const server = new Http1Server(listener, router);
-    server.run();
-    return { door: server, remove: claimed?.remove ?? (() => {}) };
-  }
-
-  async #offerOnBus(): Promise<void> {
-    const { serveDbus } = await import("./dbus/serve_dbus.ts");
-    const bodyReader = await import("./body_reader.ts");
-    const door = await serveDbus(this.command.vmm.dbus!, this.#loop.send, bodyReader, this.#events);
-    this.#doors.push({ door, remove: () => {} });
-  }
-
   #catchSignals(): void {
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
       Deno.addSignalListener(signal, () => {
-        this.#loop.requestExit(`Received ${signal}`);
+        this.#service.loop.requestExit(`Received ${signal}`);
         setTimeout(() => {
           log.error(`Ending after ${signal} although an operation is still under way`);
           Deno.exit(1);
@@ -157,7 +84,9 @@ class Program {
       });
     }
     Deno.addSignalListener("SIGWINCH", () => {
-      factory?.then((machine) => machine.windowChanged()).catch((error) => log.warn(`Window size: ${error}`));
+      this.#service.factory?.then((machine) => machine.windowChanged()).catch((error) =>
+        log.warn(`Window size: ${error}`)
+      );
     });
   }
 
@@ -171,7 +100,7 @@ class Program {
   #startVm(): Promise<ExitStatus> {
     const { vm, restore } = this.command;
     const send = (message: string, command: ApiCommand) =>
-      this.#loop.send(command).catch((cause) => {
+      this.#service.loop.send(command).catch((cause) => {
         throw new Error(message, { cause });
       });
     const steps = async (): Promise<void> => {
@@ -184,7 +113,7 @@ class Program {
     };
     return new Promise((resolve) => {
       steps().catch(async (error) => {
-        await this.#loop.send({ operation: "vm.delete", body: undefined }).catch(() => {});
+        await this.#service.loop.send({ operation: "vm.delete", body: undefined }).catch(() => {});
         resolve({ code: 1, error });
       });
     });
@@ -194,20 +123,11 @@ class Program {
   async #warmUp(): Promise<void> {
     try {
       await pause(WARM_UP_DELAY_MS);
-      const { warmUp } = await import("@vmm/machine/warm_up.ts");
-      await warmUp();
-      await import("./body_reader.ts");
-      await import("./schema_tools.ts");
-      await loadFactory();
+      await this.#service.warmUp();
     } catch (error) {
-      log.warn(`Warm-up: ${error instanceof Error ? error.message : error}`);
+      // No KVM, or none that can be used: vm.boot reports it with the whole chain.
+      log.debug(`Warm-up: ${error instanceof Error ? error.message : error}`);
     }
-  }
-
-  async #close(clean: boolean): Promise<void> {
-    await Promise.race([Promise.all(this.#doors.map(({ door }) => door.close())), pause(CLOSE_PATIENCE_MS)]);
-    // A socket that stays tells that its program failed; the next start takes it over.
-    if (clean) { for (const { remove } of this.#doors) remove(); }
   }
 }
 

@@ -20,11 +20,13 @@ const LOCK_MODE = 0o600;
 const WHOLE_FILE = { start: 0n, lengthBytes: 0n };
 const CREATION_FAILED = "Error creation API server's socket";
 
-/** A path that is ours alone while the program runs. */
+/** A path that is ours alone until it is given up. */
 export interface ClaimedPath {
   readonly path: string;
-  /** Removes the socket; the lock file stays. For a clean exit only. Never throws. */
+  /** Removes the socket and gives the path up; the lock file stays. For a clean exit only. Never throws. */
   remove(): void;
+  /** Gives the path up as it is. Never throws. */
+  release(): void;
 }
 
 /**
@@ -46,9 +48,18 @@ export function claimPath(path: string): ClaimedPath {
     close(lock);
     throw error instanceof PathInUse ? error : new Error(CREATION_FAILED, { cause: error });
   }
-  // The descriptor stays open to the end of the program: the kernel drops the lock with it, even after a crash.
   removeQuietly(path);
-  return { path, remove: () => removeQuietly(path) };
+  // The kernel drops the lock with its descriptor, even after a crash.
+  let held = true;
+  const release = () => {
+    if (held) close(lock);
+    held = false;
+  };
+  const remove = () => {
+    if (held) removeQuietly(path);
+    release();
+  };
+  return { path, remove, release };
 }
 
 class PathInUse extends Error {
@@ -67,10 +78,11 @@ function removeQuietly(path: string): void {
 }
 
 /** Listens on a claimed path. @throws Error with the reason as cause */
-export function listenOn({ path }: ClaimedPath): number {
+export function listenOn({ path, release }: ClaimedPath): number {
   try {
     return listenUnix(path);
   } catch (cause) {
+    release();
     throw new Error(CREATION_FAILED, { cause });
   }
 }

@@ -1,0 +1,149 @@
+/**
+ * A VMM without the program around it: control loop, counters, events, and the front doors opened on it.
+ *
+ * L6, main isolate. The program (`serve_vmm.ts`) and the embedding API (`src/embed`) are made of it. What is not needed to
+ * answer `vmm.ping` is loaded later. Source: spec/rest-api.md §1.
+ */
+import { COMPATIBLE_BUILD_VERSION, COMPATIBLE_VERSION, FEATURES, NEPHOS_VERSION } from "@vmm/base/version.ts";
+import type { PathOrFd } from "@vmm/cli/command_result.ts";
+import { RequestCounters } from "@vmm/log/counters.ts";
+import { EventStream } from "@vmm/log/events.ts";
+import type { KvmVmFactory } from "@vmm/machine/vm_factory.ts";
+import { ControlLoop } from "./control_loop.ts";
+import { serveUnix } from "./deno_serve.ts";
+import { makeExtras } from "./extras.ts";
+import type { FrontDoor } from "./front_door.ts";
+import { adoptListener, claimPath, listenOn } from "./http1/serve_socket.ts";
+import { Http1Server } from "./http1/server.ts";
+import { metricsText } from "./metrics.ts";
+import { makeRouter, type Router } from "./router.ts";
+
+/** Time for answers being given when the doors close. */
+const CLOSE_PATIENCE_MS = 1_500;
+
+/** How a front door speaks HTTP: as any server, with the extras; or byte for byte as the original. */
+export type Dialect = "nephos" | "cloud-hypervisor";
+
+/** What a service is made with. */
+export interface ServiceOptions {
+  /** Keep the VMM when the guest shuts down. */
+  readonly noShutdown: boolean;
+  /** Closes a descriptor the configuration kept. */
+  readonly closeDescriptor: (fd: number) => void;
+}
+
+/** A front door, and how to remove what it left in the file system. */
+interface OpenApi {
+  readonly door: FrontDoor;
+  readonly remove: () => void;
+}
+
+const loadTools = async () => {
+  const { makeConfigTools } = await import("./schema_tools.ts");
+  const { hostFiles } = await import("./host_files.ts");
+  return makeConfigTools(hostFiles);
+};
+
+const loadBodyReader = () => import("./body_reader.ts");
+
+/** One VMM. */
+export class VmmService {
+  readonly events = new EventStream();
+  readonly loop: ControlLoop;
+  /** Answers requests of any front door. */
+  readonly router: Router;
+  readonly #counters = new RequestCounters();
+  readonly #doors: OpenApi[] = [];
+  #factory: Promise<KvmVmFactory> | undefined;
+
+  constructor({ noShutdown, closeDescriptor }: ServiceOptions) {
+    this.loop = new ControlLoop({
+      factory: () => this.loadFactory(),
+      tools: loadTools,
+      events: this.events,
+      build: {
+        buildVersion: COMPATIBLE_BUILD_VERSION,
+        version: COMPATIBLE_VERSION,
+        pid: Deno.pid,
+        features: FEATURES,
+      },
+      closeDescriptor,
+      noShutdown,
+    });
+    this.router = makeRouter({ send: this.loop.send, bodyReader: loadBodyReader, counters: this.#counters });
+  }
+
+  /** What makes VMs, loaded when it is first wanted. */
+  loadFactory(): Promise<KvmVmFactory> {
+    return this.#factory ??= import("@vmm/machine/vm_factory.ts").then(({ KvmVmFactory }) =>
+      new KvmVmFactory()
+    );
+  }
+
+  /** What makes VMs, if it was wanted already. */
+  get factory(): Promise<KvmVmFactory> | undefined {
+    return this.#factory;
+  }
+
+  /** Metrics in Prometheus' text form. */
+  metrics(): string {
+    return metricsText(this.#counters, this.loop.figures(), NEPHOS_VERSION);
+  }
+
+  /** Listens; a descriptor can be served by the drop-in dialect only. @throws Error when it cannot */
+  listen(place: PathOrFd, dialect: Dialect): void {
+    if (place.kind === "path" && dialect === "nephos") {
+      const claimed = claimPath(place.path);
+      const extras = makeExtras({ metrics: () => this.metrics(), events: this.events });
+      try {
+        this.addDoor(serveUnix(claimed.path, this.router, extras), claimed.remove);
+      } catch (error) {
+        claimed.release();
+        throw error;
+      }
+      return;
+    }
+    const claimed = place.kind === "path" ? claimPath(place.path) : undefined;
+    const listener = claimed === undefined ? adoptListener((place as { fd: number }).fd) : listenOn(claimed);
+    const server = new Http1Server(listener, this.router);
+    server.run();
+    this.addDoor(server, claimed?.remove);
+  }
+
+  /** Adds a door that was opened elsewhere; it is closed with the others. */
+  addDoor(door: FrontDoor, remove: () => void = () => {}): void {
+    this.#doors.push({ door, remove });
+  }
+
+  /** Offers the VMM on D-Bus. @throws Error without a bus, or when the name is taken */
+  async offerOnBus(options: Parameters<typeof import("./dbus/serve_dbus.ts").serveDbus>[0]): Promise<void> {
+    const { serveDbus } = await import("./dbus/serve_dbus.ts");
+    this.addDoor(await serveDbus(options, this.loop.send, await loadBodyReader(), this.events));
+  }
+
+  /** Loads what the first VM will need, in small steps so that requests get their turn. @throws what failed */
+  async warmUp(): Promise<void> {
+    const { warmWorkers, rehearse } = await import("@vmm/machine/warm_up.ts");
+    await warmWorkers();
+    const { readBody } = await loadBodyReader();
+    const tools = await loadTools();
+    await this.loadFactory();
+    await rehearse((text) => {
+      const read = readBody("vm.create", new TextEncoder().encode(text));
+      if (!read.ok) throw new Error(read.message);
+      tools.configText(read.body);
+      return tools.validate(read.body);
+    });
+  }
+
+  /** Closes the doors; gives answers under way a moment. @param remove whether the sockets go too */
+  async close(remove: boolean): Promise<void> {
+    const doors = this.#doors.splice(0);
+    const patience = Promise.withResolvers<void>();
+    const timer = setTimeout(patience.resolve, CLOSE_PATIENCE_MS);
+    await Promise.race([Promise.all(doors.map(({ door }) => door.close())), patience.promise]);
+    clearTimeout(timer);
+    // A socket that stays tells that its program failed; the next start takes it over.
+    if (remove) { for (const door of doors) door.remove(); }
+  }
+}
