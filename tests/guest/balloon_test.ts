@@ -5,7 +5,7 @@ import { guestFiles, kernelCommandLine } from "@tests/framework/guest.ts";
 import { Puppet } from "@tests/framework/puppet.ts";
 import { Pty } from "@tests/framework/pty.ts";
 import { DriverMemory, NEEDS_RESET, VirtioDriver } from "@tests/framework/virtio_driver.ts";
-import { linuxTest, startVm } from "./subject.ts";
+import { guestTest, linuxTest, startVm } from "./subject.ts";
 
 const BALLOON = 5;
 const MIB = 1 << 20;
@@ -19,7 +19,7 @@ const pages = (...numbers: number[]) => ({ send: new Uint8Array(new Uint32Array(
 /** The numbers of `count` pages from `gpa` on. */
 const pagesAt = (gpa: number, count: number) => Array.from({ length: count }, (_, i) => gpa / PAGE + i);
 
-linuxTest("inflating and reporting punch holes into the file of shared memory", async () => {
+guestTest("inflating and reporting punch holes into the file of shared memory", async () => {
   await using puppet = await Puppet.make();
   await using vm = await startVm({
     args: [...puppet.args(), "--balloon", "size=8M,deflate_on_oom=on,free_page_reporting=on"],
@@ -65,7 +65,7 @@ linuxTest("inflating and reporting punch holes into the file of shared memory", 
   await vm.stop();
 });
 
-linuxTest("the balloon's target and its actual size go through the configuration", async () => {
+guestTest("the balloon's target and its actual size go through the configuration", async () => {
   await using puppet = await Puppet.make();
   await using vm = await startVm({ args: [...puppet.args(), "--balloon", "size=8M"] });
   await puppet.started();
@@ -91,7 +91,7 @@ linuxTest("the balloon's target and its actual size go through the configuration
   assert.equal(await actualSize(), 0);
 });
 
-linuxTest("resizing a balloon that is not there is refused", async () => {
+guestTest("resizing a balloon that is not there is refused", async () => {
   await using puppet = await Puppet.make();
   await using vm = await startVm({ args: puppet.args() });
   await puppet.started();

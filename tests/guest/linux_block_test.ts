@@ -28,7 +28,7 @@ linuxTest("three disks: what the guest reads is in the files, what it writes get
     },
     script: `
       cd /sys/block
-      section attributes; cat vd[abc]/size vd[abc]/ro vda/cache_type vda/queue/logical_block_size; ls vdc/mq
+      section attributes; cat vd[abc]/size vd[abc]/ro vda/cache_type vda/queue/logical_block_size; ls -1 vdc/mq
       section serials; cat vda/serial vdb/serial
       section sums; sha256sum </dev/vda; sha256sum </dev/vdb
       section sector; dd if=/dev/vda bs=512 skip=4097 count=1 iflag=direct 2>/dev/null | sha256sum

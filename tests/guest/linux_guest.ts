@@ -23,9 +23,12 @@ import { PROGRAM } from "./subject.ts";
 const SCRIPT_TIMEOUT_MS = 240_000;
 const SECTION_MARK = "=== ";
 
-/** Put before every script: `section NAME` begins a part of the output, `wait_for WORD` waits until the test says so. */
+/**
+ * Put before every script: the kernel is silent from here on; `section NAME` begins a part of the output, `wait_for WORD` waits until the test says so.
+ */
 const PREAMBLE = `
 stty -echo
+echo 1 >/proc/sys/kernel/printk
 section() { echo "${SECTION_MARK}$1"; }
 wait_for() { echo "waiting for $1"; while read -r word && [ "$word" != "$1" ]; do :; done; }
 `;

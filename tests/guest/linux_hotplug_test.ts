@@ -30,7 +30,7 @@ linuxTest("a disk and a network device come, work and go while the guest runs", 
       wait_for gone
       await '[ ! -e /sys/block/vdb ]'
       await '[ ! -e /sys/class/net/eth0 ]'
-      section left; ls /sys/bus/pci/devices
+      section left; ls -1 /sys/bus/pci/devices
       wait_for again
       await '[ -e /dev/vdb ]'
       section again; sha256sum </dev/vdb

@@ -6,17 +6,20 @@ import { TempDisk } from "@tests/framework/images.ts";
 import { NetworkNamespace } from "@tests/framework/netns.ts";
 import { Puppet } from "@tests/framework/puppet.ts";
 import { LinuxGuest, sections } from "./linux_guest.ts";
-import { linuxTest, startVm } from "./subject.ts";
+import { guestTest, linuxTest, startVm } from "./subject.ts";
 
 const MIB = 2 ** 20;
 const TRANSFER_BYTES = 3 * MIB;
 const NEEDS = { root: true, commands: ["ip", "ping", "busybox"] };
 const NO_LOSS = / 0% packet loss/;
 
-/** A listener in the namespace for one connection: what it receives, as SHA-256; it sends `file` if one is given. */
+/**
+ * A listener in the namespace for one connection: what it receives, as SHA-256; it sends `file` if one is given.
+ * A `nc` whose input ends closes its half, and its partner goes away: the side that only receives keeps its input open.
+ */
 async function serve(network: NetworkNamespace, port: number, file?: string): Promise<() => Promise<string>> {
   const server = network.command("busybox", ["nc", "-l", "-p", `${port}`], {
-    stdin: file === undefined ? "null" : "piped",
+    stdin: "piped",
     stdout: "piped",
   }).spawn();
   const sending = file && (await Deno.open(file)).readable.pipeTo(server.stdin).catch(() => {});
@@ -31,6 +34,7 @@ async function serve(network: NetworkNamespace, port: number, file?: string): Pr
   });
   return async () => {
     await Promise.all([sending, reading, server.status]);
+    if (!file) await server.stdin.close().catch(() => {});
     return hash.digest("hex");
   };
 }
@@ -60,7 +64,8 @@ linuxTest("two network devices: ping, TCP both ways, counters, pause", async () 
       wait_for ping
       for net in 71 72; do nc 192.168.$net.1 50$net </dev/vda >/dev/null || echo failed; done
       section received
-      for net in 71 72; do nc 192.168.$net.1 60$net </dev/null | sha256sum; done
+      mkfifo /tmp/silence; exec 4<>/tmp/silence
+      for net in 71 72; do nc 192.168.$net.1 60$net <&4 | sha256sum; done
       wait_for counters
       ifconfig eth0 down; ifconfig eth0 192.168.71.2 up
       section "after down and up"; ping -c 2 -W 60 192.168.71.1
@@ -107,7 +112,7 @@ linuxTest("two network devices: ping, TCP both ways, counters, pause", async () 
   assert.deepEqual((await guest.end()).exit, { code: 0, signal: null });
 }, NEEDS);
 
-linuxTest("a tap that the VMM makes itself has its address, and goes away with it", async () => {
+guestTest("a tap that the VMM makes itself has its address, and goes away with it", async () => {
   await using network = await NetworkNamespace.create();
   await using puppet = await Puppet.make();
   const links = async () => (await network.exec("ip", "-o", "address")).trim();
