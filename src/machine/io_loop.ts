@@ -122,15 +122,12 @@ export class IoLoop {
     this.#rest();
   }
 
-  /** Opens the symbols of the wait before the first VM needs them; what is ready stays ready. */
-  warm(): void {
-    this.#epoll.wait(0);
-  }
-
-  /** Closes the set; `run` may not be called any more. */
-  close(): void {
-    this.#epoll.close();
-    this.#load.close();
+  /** Forgets all descriptors, timers and queues. */
+  clear(): void {
+    for (const fd of [...this.#byFd.keys()]) this.unwatch(fd);
+    this.#timers.clear();
+    this.#attendedCount = 0;
+    this.#attended.length = 0;
   }
 
   #wait(): number {

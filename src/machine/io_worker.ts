@@ -61,14 +61,15 @@ interface Device {
   readonly runner: DeviceRunner;
 }
 
-let memory: GuestMemory;
-let vm: VmFd;
+/** Name of the thread between two VMs. */
+const IDLE_THREAD_NAME = "idle";
+let memory: GuestMemory | undefined;
+let vm: VmFd | undefined;
 let serial: { device: OpenCharDevice; input: SerialInput } | undefined;
 let fwCfg: FwCfgDma | undefined;
 let tpm: { link: TpmLink; service: CrbService } | undefined;
 const devices = new Map<string, Device>();
 const charDevices = new Map<SharedArrayBuffer, OpenCharDevice>();
-let stopped = false;
 
 const loop = new IoLoop((error) =>
   postEvent({ kind: "log", level: "error", key: "io", text: `I/O Worker: ${error.stack ?? error.message}` })
@@ -93,7 +94,7 @@ function charDevice(descriptor: ChardevDescriptor): OpenCharDevice {
 
 function start(request: IoStart): void {
   setThreadName(request.name);
-  vm = new VmFd(request.vmFd);
+  const interrupts = vm = new VmFd(request.vmFd);
   memory = new GuestMemory(request.regions.map((r) => ({ ...r, buffer: wrap(r.hostAddress, r.sizeBytes) })));
   loop.watch(request.wakeFd, EPOLL.IN, () => {
     drainEvent(request.wakeFd);
@@ -101,7 +102,7 @@ function start(request: IoStart): void {
   });
   request.outputs.forEach(charDevice);
   if (request.serial !== undefined) {
-    const lines = new IoapicLines(IoapicBlock.attach(request.platform.ioapic), vm);
+    const lines = new IoapicLines(IoapicBlock.attach(request.platform.ioapic), interrupts);
     const input = new SerialInput(SerialBlock.attach(request.platform.serial), lines, COM1_IRQ);
     serial = { device: charDevice(request.serial), input };
     serial.device.setInput(input);
@@ -131,8 +132,8 @@ function woken(): void {
 }
 
 function addDevice(descriptor: VirtioDeviceDescriptor): void {
-  const attached = attachDevice(descriptor, { env, charDevice, memory });
-  const runner = new DeviceRunner(descriptor, attached.start, { memory, interrupts: vm, env });
+  const attached = attachDevice(descriptor, { env, charDevice, memory: memory! });
+  const runner = new DeviceRunner(descriptor, attached.start, { memory: memory!, interrupts: vm!, env });
   devices.set(descriptor.id, { descriptor, attached, runner });
   if (attached.ownsKicks !== true) {
     descriptor.kickFds.forEach((fd, queue) => loop.watchEvent(fd, () => runner.kick(queue)));
@@ -151,7 +152,7 @@ function removeDevice(id: string): void {
 
 /** Guest memory has grown. */
 function addRegion(region: RegionDescription): void {
-  memory.add({ ...region, buffer: wrap(region.hostAddress, region.sizeBytes) });
+  memory!.add({ ...region, buffer: wrap(region.hostAddress, region.sizeBytes) });
   for (const { attached } of devices.values()) attached.regionAdded?.(region.gpa);
 }
 
@@ -170,24 +171,24 @@ function resume(): void {
 
 /**
  * Stops everything before the VM goes away: nothing in this Worker touches guest memory afterwards. The loop is not entered
- * again: a Worker blocked in it would never end.
+ * until the next `start`: a Worker blocked in it would never end.
  */
 function stop(): void {
   for (const id of [...devices.keys()]) removeDevice(id);
   tpm?.link.close();
-  tpm = fwCfg = undefined;
+  tpm = fwCfg = serial = undefined;
   for (const chardev of charDevices.values()) chardev.stop();
   charDevices.clear();
-  stopped = true;
-  loop.close();
+  loop.clear();
+  vm = memory = undefined;
 }
 
 const service: WorkerService = new WorkerService(
   {
     attach: () => {},
-    warm: () => loop.warm(),
     start,
     stop,
+    rest: () => setThreadName(IDLE_THREAD_NAME),
     addDevice,
     removeDevice,
     pause,
@@ -198,7 +199,7 @@ const service: WorkerService = new WorkerService(
     windowChanged: (id: string) => devices.get(id)?.runner.command({ kind: "resize" }),
   },
   () => {
-    if (vm !== undefined && !stopped) loop.run(() => service.hasMail());
+    if (vm !== undefined) loop.run(() => service.hasMail());
   },
 );
 service.serve();

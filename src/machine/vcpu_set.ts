@@ -17,7 +17,7 @@ import type { KvmHost } from "./kvm_host.ts";
 import { VcpuThread } from "./vcpu_thread.ts";
 import { enableX2apic, setUpBootProcessor, setUpVcpu } from "./vcpu_setup.ts";
 import type { VcpuStart } from "./vcpu_worker.ts";
-import { endWorker } from "./worker_pool.ts";
+import { retireWorker } from "./worker_pool.ts";
 import type { WorkerPort } from "./worker_port.ts";
 
 /** What all vCPUs' Workers are told alike. */
@@ -148,12 +148,17 @@ export class VcpuSet {
     return sums;
   }
 
-  /** Stops every vCPU for good and ends its Worker. Never throws. */
+  /** Stops every vCPU for good and gives its Worker back. Never throws. */
   async stop(): Promise<void> {
     await Promise.all(this.threads.map((thread) => thread.stop()));
-    for (const worker of await Promise.allSettled(this.workers)) {
-      if (worker.status === "fulfilled") endWorker(worker.value);
-    }
+    // A thread that was bound to host CPUs stays bound.
+    const reusable = this.config.affinity === undefined;
+    const workers = await Promise.allSettled(this.workers);
+    await Promise.all(
+      workers.map((worker) =>
+        worker.status === "fulfilled" ? retireWorker("vcpu", worker.value, reusable) : undefined
+      ),
+    );
   }
 
   /** Closes the vCPUs; after `stop`. */

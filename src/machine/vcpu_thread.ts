@@ -53,7 +53,7 @@ export class VcpuThread {
     await this.settled(VcpuState.running);
   }
 
-  /** Ends the loop for good. The Worker stays usable for nothing; `terminate` it afterwards. */
+  /** Ends the loop for good. */
   async stop(): Promise<void> {
     this.order(VcpuRequest.stop);
     if (Atomics.load(this.control.words, VcpuControl.index.tid) !== 0) await this.settled(VcpuState.stopped);

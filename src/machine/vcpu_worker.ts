@@ -10,7 +10,6 @@ import { wrap } from "@ffi/libc/mmap.ts";
 import { armKick } from "@ffi/libc/signal.ts";
 import { check } from "@ffi/libc/syscall.ts";
 import { setAffinity, setThreadName, threadId } from "@ffi/libc/thread.ts";
-import { COM1_PORT } from "@vmm/arch/x86_64/layout.ts";
 import type { GuestEvent } from "@vmm/bus/ports.ts";
 import { VmFd } from "@vmm/hypervisor/kvm/vm.ts";
 import { FwCfgBlock } from "@vmm/devices/fw_cfg/fw_cfg.ts";
@@ -85,42 +84,29 @@ function start(request: VcpuStart): void {
   Atomics.store(control.words, VcpuControl.index.state, VcpuState.starting);
 }
 
-/** Bytes of a dry run's operand page. */
-const PAGE_BYTES = 4096;
-const UNUSED_PORT = 0x5000;
-const UNUSED_GPA = 0xd000_0000;
-
-/** Builds and uses a machine that no vCPU runs: loads and compiles what `start` and the first exits need. */
-function warm(platform: PlatformDescription): void {
-  const nothing = { put() {} };
-  const dry = new VcpuMachine({
-    platform,
-    functions: [],
-    vm: new VmFd(-1),
-    ioWakeFd: -1,
-    outputs: { serial: nothing, debugConsole: nothing, firmwareDebug: nothing },
-    events: { post() {} },
-    halt() {},
-  });
-  const page = new DataView(new ArrayBuffer(PAGE_BYTES));
-  for (const isWrite of [true, false]) {
-    dry.pio.access(page, 0, COM1_PORT, 1, 1, isWrite);
-    dry.pio.access(page, 0, UNUSED_PORT, 1, 1, isWrite);
-    dry.mmio.access(UNUSED_GPA, page, 0, 4, isWrite);
-    dry.mmio.access(platform.ecamGpas[0], page, 0, 4, isWrite);
-  }
+/** Name of a Worker's thread between two VMs. */
+const IDLE_THREAD_NAME = "idle";
+/** The VM is gone: nothing of it may be touched again. */
+function rest(): void {
+  machine = undefined;
+  loop = undefined;
+  vcpuFd = -1;
+  setThreadName(IDLE_THREAD_NAME);
 }
 
 const service: WorkerService = new WorkerService(
   {
     attach: () => {},
-    warm,
     start,
+    rest,
     nmi: () => check(BigInt(ioctlValue(vcpuFd, KVM.NMI, 0n)), "KVM_NMI"),
     addFunction: (fn: FunctionDescription) => machine!.addFunction(fn),
     removeFunction: ({ segment, slot }: { segment: number; slot: number }) =>
       machine!.removeFunction(segment, slot),
   },
-  () => void loop?.run(),
+  () => {
+    // A stopped vCPU is closed: its loop must not be entered again.
+    if (loop?.run() === "stopped") loop = undefined;
+  },
 );
 service.serve();

@@ -42,7 +42,7 @@ import type { VcpuSet } from "./vcpu_set.ts";
 import type { VmDevices } from "./vm_devices.ts";
 import type { HotplugKind, PciDeviceAddress, VmInstance, VmState } from "./vm_port.ts";
 import { acpiMachine, smbiosConfig } from "./firmware_tables.ts";
-import { endWorker } from "./worker_pool.ts";
+import { retireWorker } from "./worker_pool.ts";
 import type { WorkerPort } from "./worker_port.ts";
 
 /** Parts of a VM, made by the factory. */
@@ -172,7 +172,7 @@ export class Vm implements VmInstance {
     this.#state = "Shutdown";
     await vcpus.stop();
     if (this.#io !== undefined) await this.#io.call("stop").catch(() => {});
-    await ioWorker.then(endWorker, () => {});
+    await ioWorker.then((port) => retireWorker("io", port), () => {});
     vcpus.close();
     devices.releaseAll();
     this.#fwCfg?.release();

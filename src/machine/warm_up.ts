@@ -1,62 +1,63 @@
 /**
  * What the first VM would otherwise wait for, done while nobody waits.
  *
- * L5, main isolate. Each step is short, so that requests get their turn in between: isolates for one vCPU and one I/O
- * Worker, KVM and the instruction probe, and one dry run of planning a machine, which loads and compiles that code.
+ * L5, main isolate. Isolates for one vCPU and one I/O Worker, KVM and the instruction probe, then a rehearsal: the smallest
+ * machine there is runs one instruction and goes. It loads and compiles all code on the way, in main and in the Workers,
+ * which are there for the first VM afterwards. Requests get their turn between the steps.
  */
-import { monotonicNs, realtimeUs } from "@ffi/libc/clock.ts";
-import { buildAcpi } from "@vmm/arch/x86_64/acpi/tables.ts";
-import { commonCpuid, cpuVendor } from "@vmm/arch/x86_64/cpuid.ts";
-import { vcpuCpuid } from "@vmm/arch/x86_64/cpuid_vcpu.ts";
-import { MIB, planControllers, planMemory, planSegments } from "@vmm/arch/x86_64/layout.ts";
-import { buildSmbios } from "@vmm/arch/x86_64/smbios.ts";
-import { resolveTopology } from "@vmm/arch/x86_64/topology.ts";
+import { close, memfd } from "@ffi/libc/fd.ts";
+import { pwrite } from "@ffi/libc/file_io.ts";
+import type { VmConfig } from "@schemas/api/vm_config.ts";
+import { pvhElf } from "@vmm/arch/x86_64/loader/tiny_elf.ts";
 import { kvmHost } from "./kvm_host.ts";
-import { createPlatform } from "./platform.ts";
-import { prewarm, warmWorkers } from "./worker_pool.ts";
+import { KvmVmFactory } from "./vm_factory.ts";
+import { prewarm } from "./worker_pool.ts";
 
-const DRY_RAM_BYTES = 64 * MIB;
-const DRY_PHYS_BITS = 46;
+/** `cli; hlt`: the vCPU waits in the kernel until it is stopped. */
+const REHEARSAL_CODE = Uint8Array.of(0xfa, 0xf4);
 
-/** Plans a small machine and forgets it; returns its platform. */
-function dryRun() {
-  const memory = planMemory({ zones: [{ id: "mem0", sizeBytes: DRY_RAM_BYTES }], physBits: DRY_PHYS_BITS });
-  const segments = planSegments(memory, [{ mmio32: 1, mmio64: 1 }]);
-  const controllers = planControllers(memory);
-  const topology = resolveTopology(undefined, 1);
-  buildAcpi({ bootVcpus: 1, maxVcpus: 1, topology, memory, segments, controllers, serial: true });
-  buildSmbios(undefined);
-  const { system, cpuid } = kvmHost();
-  const common = commonCpuid(system.supportedCpuid(), cpuid, { physBits: DRY_PHYS_BITS });
-  vcpuCpuid(common, { cpu: 0, topology, vendor: cpuVendor(common), nested: true });
-  return createPlatform({
-    controllers,
-    segments,
-    lowRamBytes: DRY_RAM_BYTES,
-    highRamBytes: 0,
-    bootVcpus: 1,
-    maxVcpus: 1,
-    hasSerial: true,
-    hasTpm: false,
-    time: { monotonicNs, realtimeUs },
+/** The body of the `vm.create` that is rehearsed, as a client sends it. */
+export function rehearsalBody(kernel: string): string {
+  return JSON.stringify({
+    cpus: { boot_vcpus: 1, max_vcpus: 1 },
+    memory: { size: 8 << 20 },
+    payload: { kernel },
+    serial: { mode: "Null" },
+    console: { mode: "Off" },
   });
 }
 
 /** Gives the event loop a turn. */
 const turn = () => new Promise((resolve) => setTimeout(resolve, 0));
 
-/** Warms everything up; a host without KVM is no error here, the first boot says so. */
-export async function warmUp(): Promise<void> {
+/** Starts the Workers; cheap for main, they load their code by themselves. */
+export async function warmWorkers(): Promise<void> {
   prewarm(["vcpu"]);
   await turn();
   prewarm(["io"]);
   await turn();
+}
+
+/**
+ * Runs a machine through its whole life.
+ *
+ * @param configure what the API makes of a `vm.create` body
+ * @throws what a boot throws on this host
+ */
+export async function rehearse(configure: (body: string) => VmConfig): Promise<void> {
+  kvmHost();
+  await turn();
+  const kernel = memfd("rehearsal");
   try {
-    kvmHost();
+    pwrite(kernel, pvhElf(REHEARSAL_CODE), 0);
+    const factory = new KvmVmFactory();
+    const config = await factory.prepareConsoles(configure(rehearsalBody(`/proc/self/fd/${kernel}`)));
     await turn();
-    const platform = dryRun();
-    await warmWorkers(platform.description);
-  } catch {
-    // No KVM, or none that can be used: vm.boot reports it with the whole chain.
+    const vm = await factory.create(config, () => {});
+    await turn();
+    await vm.boot().finally(() => vm.shutdown());
+    await factory.releaseConsoles();
+  } finally {
+    close(kernel);
   }
 }

@@ -1,17 +1,24 @@
 /**
- * Workers kept warm: starting an isolate costs 12–20 ms, so the first ones are made while nobody waits.
+ * Workers kept warm: starting an isolate costs 12–20 ms, so they are made while nobody waits and used again.
  *
- * L5, main isolate. A VM takes Workers from here; what it does not use stays for the next boot, what dies is not
- * returned: an isolate runs one VM's vCPU or I/O loop once.
+ * L5, main isolate. A VM takes Workers from here and gives them back when it stopped; a reboot finds all of them. Beyond
+ * a moment only one per role is kept.
  */
 import { type WorkerRole, workerUrl } from "@vmm/base/worker_url.ts";
-import type { PlatformDescription } from "./platform.ts";
 import { WorkerPort } from "./worker_port.ts";
 
-/** Most idle Workers kept per role: each costs 6 MiB. */
-const MAX_IDLE = 1;
+/** Idle Workers kept per role: each costs 6 MiB. */
+const KEPT = 1;
+/** How long more than those wait for the next VM: a reboot takes them at once. */
+const SURPLUS_MS = 2000;
 
 const idle = new Map<WorkerRole, Promise<WorkerPort>[]>();
+
+function waiting(role: WorkerRole): Promise<WorkerPort>[] {
+  let list = idle.get(role);
+  if (list === undefined) idle.set(role, list = []);
+  return list;
+}
 
 async function start(role: WorkerRole): Promise<WorkerPort> {
   const worker = new Worker(workerUrl(role), { type: "module", name: role });
@@ -23,34 +30,53 @@ async function start(role: WorkerRole): Promise<WorkerPort> {
 /** Starts one idle Worker of each role, unless there is one. Returns at once but for isolate creation (about 10 ms). */
 export function prewarm(roles: readonly WorkerRole[] = ["io", "vcpu"]): void {
   for (const role of roles) {
-    const waiting = idle.get(role) ?? [];
-    if (waiting.length < MAX_IDLE) waiting.push(start(role));
-    idle.set(role, waiting);
+    if (waiting(role).length < KEPT) waiting(role).push(start(role));
   }
-}
-
-/** Lets idle Workers run through what their start needs, over a platform nobody uses. */
-export async function warmWorkers(platform: PlatformDescription): Promise<void> {
-  const ports = await Promise.all([...idle.values()].flat());
-  await Promise.all(ports.map((port) => port.call("warm", platform)));
 }
 
 /** A Worker that has loaded its code and answered. */
 export function takeWorker(role: WorkerRole): Promise<WorkerPort> {
-  return idle.get(role)?.shift() ?? start(role);
+  return waiting(role).shift() ?? start(role);
 }
 
-/** Gives back Workers that were taken and never started; more than are kept are ended. */
+/** Gives back Workers that are at rest: never started, or through `retireWorker`. */
 export function returnWorkers(role: WorkerRole, workers: readonly Promise<WorkerPort>[]): void {
-  const waiting = idle.get(role) ?? [];
+  const list = waiting(role);
   for (const worker of workers) {
-    if (waiting.length < MAX_IDLE) waiting.push(worker);
-    else void worker.then(endWorker, () => {});
+    list.push(worker);
+    worker.then((port) => {
+      port.onEvent = () => {};
+      port.onDeath = () => {
+        const at = list.indexOf(worker);
+        if (at >= 0) list.splice(at, 1);
+      };
+    }, () => list.splice(list.indexOf(worker), 1));
   }
-  idle.set(role, waiting);
+  if (list.length > KEPT) Deno.unrefTimer(setTimeout(() => trim(list), SURPLUS_MS));
+}
+
+function trim(list: Promise<WorkerPort>[]): void {
+  for (const worker of list.splice(KEPT)) void worker.then(endWorker, () => {});
+}
+
+/**
+ * Gives back a Worker whose loop has ended. What it still had to say reaches its VM; then it forgets that VM. One that is
+ * dead, or cannot be used again, is ended. Never throws.
+ */
+export async function retireWorker(role: WorkerRole, port: WorkerPort, reusable = true): Promise<void> {
+  port.setKick(() => {});
+  const rested = reusable && !port.isDead && await port.call("rest").then(() => true, () => false);
+  if (rested) returnWorkers(role, [Promise.resolve(port)]);
+  else endWorker(port);
 }
 
 /** Ends a Worker that left its loop. */
 export function endWorker(port: WorkerPort): void {
   port.worker.terminate();
+}
+
+/** Ends all idle Workers; returns when they are gone. For a process that wants to go on without VMs. */
+export async function endIdleWorkers(): Promise<void> {
+  const workers = [...idle.values()].flatMap((list) => list.splice(0));
+  await Promise.allSettled(workers.map((worker) => worker.then(endWorker)));
 }

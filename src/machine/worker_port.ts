@@ -37,6 +37,8 @@ export class WorkerPort {
   onDeath: (message: string) => void = (message) => {
     throw new Error(message);
   };
+  /** An error nobody caught has ended the Worker. */
+  isDead = false;
   #next = 0;
   #pending = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
 
@@ -48,6 +50,7 @@ export class WorkerPort {
     worker.onmessage = (message: MessageEvent<WorkerMessage>) => this.#receive(message.data);
     worker.onerror = (error) => {
       error.preventDefault();
+      this.isDead = true;
       const text = `Worker failed: ${error.message}`;
       for (const { reject } of this.#pending.values()) reject(new WorkerError(text));
       this.#pending.clear();

@@ -3,48 +3,7 @@
  *
  * They start in microseconds where a Linux guest takes seconds, and tell what they saw through the serial port.
  */
-
-const LOAD_GPA = 0x20_0000;
-const HEADER_BYTES = 0x1000;
-const XEN_ELFNOTE_PHYS32_ENTRY = 18;
-
-/** An ELF file with a PVH note that loads `code` at 2 MiB and enters it at its first byte. */
-export function pvhElf(code: Uint8Array): Uint8Array<ArrayBuffer> {
-  const file = new Uint8Array(HEADER_BYTES + code.length);
-  const view = new DataView(file.buffer);
-  const u16 = (at: number, value: number) => view.setUint16(at, value, true);
-  const u32 = (at: number, value: number) => view.setUint32(at, value, true);
-  const u64 = (at: number, value: number) => view.setBigUint64(at, BigInt(value), true);
-  file.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]); // ELF64, little endian
-  u16(16, 2); // ET_EXEC
-  u16(18, 62); // EM_X86_64
-  u32(20, 1);
-  u64(24, LOAD_GPA);
-  u64(32, 64); // program headers behind the ELF header
-  u16(52, 64);
-  u16(54, 56);
-  u16(56, 2);
-  const programHeader = (at: number, type: number, offset: number, size: number) => {
-    u32(at, type);
-    u32(at + 4, 5);
-    u64(at + 8, offset);
-    u64(at + 16, LOAD_GPA);
-    u64(at + 24, LOAD_GPA);
-    u64(at + 32, size);
-    u64(at + 40, size);
-    u64(at + 48, 4);
-  };
-  const noteAt = 64 + 2 * 56;
-  programHeader(64, 1, HEADER_BYTES, code.length);
-  programHeader(64 + 56, 4, noteAt, 20);
-  u32(noteAt, 4);
-  u32(noteAt + 4, 4);
-  u32(noteAt + 8, XEN_ELFNOTE_PHYS32_ENTRY);
-  file.set(new TextEncoder().encode("Xen\0"), noteAt + 12);
-  u32(noteAt + 16, LOAD_GPA);
-  file.set(code, HEADER_BYTES);
-  return file;
-}
+export { pvhElf } from "@vmm/arch/x86_64/loader/tiny_elf.ts";
 
 /** Machine code from hex, blanks allowed. */
 export function hex(text: string): Uint8Array<ArrayBuffer> {
