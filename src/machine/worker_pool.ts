@@ -20,11 +20,18 @@ function waiting(role: WorkerRole): Promise<WorkerPort>[] {
   return list;
 }
 
-async function start(role: WorkerRole): Promise<WorkerPort> {
+function start(role: WorkerRole): Promise<WorkerPort> {
   const worker = new Worker(workerUrl(role), { type: "module", name: role });
   const port = new WorkerPort(worker);
-  await port.call("attach", port.mailbox.buffer);
-  return port;
+  // One that cannot be loaded is the error of whoever waits for it, not of the process.
+  const { onDeath } = port;
+  port.onDeath = () => {};
+  const started = port.call("attach", port.mailbox.buffer).then(() => {
+    port.onDeath = onDeath;
+    return port;
+  });
+  started.catch(() => {});
+  return started;
 }
 
 /** Starts one idle Worker of each role, unless there is one. Returns at once but for isolate creation (about 10 ms). */
