@@ -5,7 +5,7 @@
  * Source: spec/machine-model.md §8 "console modes"; error texts of the original.
  */
 import { errorName, errorText, OsError } from "@ffi/abi/errno.ts";
-import { close, duplicate, O, open } from "@ffi/libc/fd.ts";
+import { close, duplicate, fileStatus, FileType, O, open, S_IFMT } from "@ffi/libc/fd.ts";
 import { isTerminal, openPseudoTerminal, windowSize } from "@ffi/libc/pty.ts";
 import type { WindowSize } from "@vmm/bus/char_device.ts";
 import { ConfigError } from "@vmm/errors/config_error.ts";
@@ -144,8 +144,7 @@ function requiredPath(name: string, field: string, path: string | null | undefin
  * anew instead. A regular file must not be (its position is shared on purpose) and never blocks; a socket cannot be.
  */
 function reopen(fd: number, flags: number): { fd: number; blocking: boolean } {
-  const status = Deno.statSync(`/proc/self/fd/${fd}`);
-  if (status.isFile) return { fd: duplicate(fd), blocking: false };
+  if ((fileStatus(fd).mode & S_IFMT) === FileType.regular) return { fd: duplicate(fd), blocking: false };
   try {
     return { fd: open(`/proc/self/fd/${fd}`, flags | O.NONBLOCK | O.NOCTTY), blocking: false };
   } catch {
