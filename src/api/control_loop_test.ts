@@ -9,8 +9,8 @@ import { PassedDescriptors } from "./passed_descriptors.ts";
 import { FakeVmFactory } from "./testing/fake_vm.ts";
 
 const CONFIG = {
-  cpus: { boot_vcpus: 1 },
-  memory: { size: 1n << 29n },
+  cpus: { boot_vcpus: 1, max_vcpus: 2 },
+  memory: { size: 1n << 29n, hotplug_size: 1n << 30n },
   serial: { mode: "Null" },
 } as unknown as VmConfig;
 
@@ -247,6 +247,24 @@ Deno.test("ControlLoop keeps tap descriptors with the device and closes them wit
   await assert.rejects(vm.call("vm.add-net", {}, refused));
   refused.release();
   assert.deepEqual(vm.closed, [20, 21, 30, 40]);
+  await vm.stop();
+});
+
+Deno.test("ControlLoop asks the machine only for what it does not have, and refuses what it cannot have", async () => {
+  const vm = start();
+  await boot(vm);
+  const calls = vm.factory.calls.length;
+  for (const wish of [{ desired_vcpus: 1 }, { desired_ram: 1n << 29n }, { desired_ram: 1n << 28n }]) {
+    await vm.call("vm.resize", wish);
+  }
+  for (
+    const wish of [{ desired_vcpus: 0 }, { desired_vcpus: 3 }, { desired_ram: (1n << 29n) + 5n }, {
+      desired_ram: 1n << 31n,
+    }]
+  ) {
+    await assert.rejects(vm.call("vm.resize", wish));
+  }
+  assert.equal(vm.factory.calls.length, calls, "nothing of that reached the machine");
   await vm.stop();
 });
 

@@ -31,6 +31,8 @@ export const WINDOW = 0x8000_0000;
 const WINDOW_BYTES = 2 * MIB;
 
 const LOAD_GPA = 2 * MIB;
+/** So much of the program tells it from anything else. */
+const MAGIC_BYTES = 64;
 const PAGE_BYTES = 0x1000;
 const PML4_OFFSET = PAGE_BYTES;
 const PDPT_OFFSET = 2 * PAGE_BYTES;
@@ -64,8 +66,13 @@ export type Command = readonly [operation: typeof OPERATIONS[number], address?: 
 /** Host side of one puppet: its kernel file, its memory file, its mailbox. Both files are removed with it. */
 export class Puppet implements AsyncDisposable {
   #batches = 0;
+  /** Where guest memory begins in `memory`. */
+  #base = 0;
+  #memory: Deno.FsFile;
 
-  private constructor(readonly directory: string, readonly memory: Deno.FsFile, readonly sizeBytes: number) {}
+  private constructor(readonly directory: string, memory: Deno.FsFile, readonly sizeBytes: number) {
+    this.#memory = memory;
+  }
 
   /** Makes the files; the memory file is sparse. @param sizeBytes guest memory, at least 8 MiB */
   static async make(sizeBytes = 64 * MIB): Promise<Puppet> {
@@ -76,6 +83,37 @@ export class Puppet implements AsyncDisposable {
     const memory = await Deno.open(join(directory, "memory"), { read: true, write: true, createNew: true });
     await memory.truncate(sizeBytes);
     return new Puppet(directory, memory, sizeBytes);
+  }
+
+  /**
+   * Finds the guest's memory in the VMM's process, for a VM that was started with the kernel but not with the file:
+   * what its user configures stays as it is. Needs root; again after each start of the guest.
+   */
+  async attach(pid: number): Promise<void> {
+    const process = await Deno.open(`/proc/${pid}/mem`, { read: true, write: true });
+    this.#memory.close();
+    this.#memory = process;
+    this.#batches = 0;
+    const code = PROGRAM.subarray(0, MAGIC_BYTES);
+    const starts = async (base: number) => {
+      this.#base = base;
+      const found = await this.readMemory(LOAD_GPA, MAGIC_BYTES).catch(() => undefined);
+      return found?.every((byte, index) => byte === code[index]) ?? false;
+    };
+    await eventually(`the guest's memory in process ${pid}`, async () => {
+      for (const line of (await Deno.readTextFile(`/proc/${pid}/maps`)).split("\n")) {
+        const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) rw/.exec(line)?.map((word) => parseInt(word, 16)) ??
+          [];
+        if (from !== undefined && to - from >= MAILBOX + MIB && await starts(from)) return true;
+      }
+      return false;
+    });
+    await this.started();
+  }
+
+  /** What holds guest memory: the file, or the process `attach` was given. */
+  get memory(): Deno.FsFile {
+    return this.#memory;
   }
 
   /** Path of its kernel. */
@@ -159,7 +197,7 @@ export class Puppet implements AsyncDisposable {
   /** Bytes of guest memory as the host sees them in the file. */
   async readMemory(offset: number, lengthBytes: number): Promise<Uint8Array<ArrayBuffer>> {
     const bytes = new Uint8Array(lengthBytes);
-    await this.memory.seek(offset, Deno.SeekMode.Start);
+    await this.memory.seek(this.#base + offset, Deno.SeekMode.Start);
     for (let done = 0; done < lengthBytes;) {
       const count = await this.memory.read(bytes.subarray(done));
       if (count === null) throw new Error(`The memory file ends at ${offset + done}`);
@@ -170,7 +208,7 @@ export class Puppet implements AsyncDisposable {
 
   /** Changes guest memory from the host. */
   async writeMemory(offset: number, bytes: Uint8Array): Promise<void> {
-    await this.memory.seek(offset, Deno.SeekMode.Start);
+    await this.memory.seek(this.#base + offset, Deno.SeekMode.Start);
     for (let done = 0; done < bytes.length;) done += await this.memory.write(bytes.subarray(done));
   }
 
@@ -191,7 +229,7 @@ export class Puppet implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.memory.close();
+    this.#memory.close();
     await Deno.remove(this.directory, { recursive: true });
   }
 }

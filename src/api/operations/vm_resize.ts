@@ -5,6 +5,7 @@
  */
 import type { VmResize } from "@schemas/api/requests.ts";
 import type { VmConfig } from "@schemas/api/vm_config.ts";
+import { ContextError } from "@vmm/errors/context_error.ts";
 import { EMPTY_REPLY } from "../command.ts";
 import { type Operation, WITH_INSTANCE } from "../operation.ts";
 import type { Vmm } from "../vmm.ts";
@@ -38,6 +39,50 @@ async function resizeConfig(vmm: Vmm, wish: VmResize): Promise<void> {
   await vmm.store(config);
 }
 
+/** What a resize of memory must be a multiple of (ACPI). */
+const RAM_STEP_BYTES = 128n << 20n;
+
+function cpuRefusal(reason: string): ContextError {
+  return new ContextError(["Error from CPU manager"], new Error(reason));
+}
+
+function memoryRefusal(reason: string): ContextError {
+  return new ContextError(["Memory manager error"], new Error(reason));
+}
+
+/** True if the machine has to do something. @throws ContextError for a number it cannot have */
+function changesVcpus({ cpus }: VmConfig, wanted: number): boolean {
+  if (wanted === cpus.boot_vcpus) return false;
+  if (wanted === 0) throw cpuRefusal("Requested zero vCPUs");
+  if (wanted > cpus.max_vcpus) throw cpuRefusal("Requested vCPUs exceed maximum");
+  return true;
+}
+
+/**
+ * True if the machine has to do something: with ACPI, less memory is for the next boot.
+ *
+ * @throws ContextError for a size it cannot have
+ */
+function changesRam({ memory }: VmConfig, wantedBytes: bigint, presentBytes: bigint): boolean {
+  // With zones of the user's own the machine refuses by itself.
+  if (memory.zones !== undefined) return true;
+  if (memory.hotplug_method === "VirtioMem") {
+    if (wantedBytes >= memory.size) return true;
+    throw memoryRefusal(
+      `Invalid resize request: desired_size = ${wantedBytes} below boot size = ${memory.size}`,
+    );
+  }
+  const moreBytes = wantedBytes - presentBytes;
+  if (moreBytes <= 0n) return false;
+  if (moreBytes % RAM_STEP_BYTES !== 0n) {
+    throw memoryRefusal("The requested hotplug memory addition is not a valid size");
+  }
+  if (moreBytes > (memory.hotplug_size ?? 0n)) {
+    throw memoryRefusal("Not enough space in the hotplug RAM region");
+  }
+  return true;
+}
+
 /** Stops at the first part that fails; earlier ones stay done. */
 export const vmResize: Operation<"vm.resize"> = {
   name: "vm.resize",
@@ -52,11 +97,14 @@ export const vmResize: Operation<"vm.resize"> = {
     }
     const { desired_vcpus, desired_ram, desired_balloon } = body;
     if (desired_vcpus !== undefined) {
-      await instance.resize({ vcpus: desired_vcpus });
+      if (changesVcpus(vmm.wantConfig(), desired_vcpus)) await instance.resize({ vcpus: desired_vcpus });
       await vmm.store(withVcpus(vmm.wantConfig(), desired_vcpus));
     }
     if (desired_ram !== undefined) {
-      await instance.resize({ ramBytes: desired_ram });
+      const { memory } = instance.config ?? vmm.wantConfig();
+      if (changesRam(vmm.wantConfig(), desired_ram, memory.size)) {
+        await instance.resize({ ramBytes: desired_ram });
+      }
       await vmm.store(withLiveRam(vmm.wantConfig(), desired_ram));
     }
     if (desired_balloon !== undefined) {
