@@ -7,9 +7,9 @@ import { balloonActualBytes, setBalloonTarget } from "@vmm/devices/virtio/balloo
 import { ContextError } from "@vmm/errors/context_error.ts";
 import { attachVirtioPci } from "@vmm/virtio/pci/block.ts";
 import { CONFIG_CHANGED } from "@vmm/virtio/runner.ts";
+import type { IoCalls } from "./io_threads.ts";
 import type { PlacedDevice } from "./pci_topology.ts";
 import type { VmDevices } from "./vm_devices.ts";
-import type { WorkerPort } from "./worker_port.ts";
 
 function findBalloon(devices: VmDevices): PlacedDevice | undefined {
   return [...devices.placed.values()].find(({ device }) => device.kind === "balloon");
@@ -18,7 +18,7 @@ function findBalloon(devices: VmDevices): PlacedDevice | undefined {
 /** Asks the guest for a balloon of `sizeBytes`; it complies when it likes. @throws ContextError without a balloon */
 export async function resizeBalloon(
   devices: VmDevices,
-  io: WorkerPort | undefined,
+  io: IoCalls,
   sizeBytes: bigint,
 ): Promise<void> {
   const balloon = findBalloon(devices);
@@ -29,7 +29,7 @@ export async function resizeBalloon(
     );
   }
   setBalloonTarget(attachVirtioPci(balloon.fn.block).deviceConfig, Number(sizeBytes));
-  await io?.call("command", { id: balloon.device.id, command: { kind: CONFIG_CHANGED } });
+  await io.call("command", { id: balloon.device.id, command: { kind: CONFIG_CHANGED } });
 }
 
 /** Bytes the guest says it has given up; 0 without a balloon. */

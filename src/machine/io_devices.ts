@@ -5,7 +5,6 @@
  */
 import { monotonicNs, monotonicUsSmall, realtimeNs } from "@ffi/libc/clock.ts";
 import { attachDisk } from "@vmm/backends/disk/attach.ts";
-import type { DiskDescription } from "@vmm/backends/disk/description.ts";
 import { attachTaps } from "@vmm/backends/net/tap_port.ts";
 import { hostPages } from "@vmm/backends/balloon/page_advisor.ts";
 import { createFlusher } from "@vmm/backends/pmem/flusher.ts";
@@ -15,7 +14,7 @@ import { RateLimiter } from "@vmm/base/rate_limiter.ts";
 import type { ChardevDescriptor } from "@vmm/backends/chardev/open_chardev.ts";
 import type { OpenCharDevice } from "@vmm/backends/chardev/open_char_device.ts";
 import { createBalloonHandler } from "@vmm/devices/virtio/balloon/handler.ts";
-import { type BlockBackend, createBlockHandler } from "@vmm/devices/virtio/block/handler.ts";
+import { createBlockHandler } from "@vmm/devices/virtio/block/handler.ts";
 import { createConsoleHandler } from "@vmm/devices/virtio/console/handler.ts";
 import { createNetHandler, type NetBackend } from "@vmm/devices/virtio/net/handler.ts";
 import { createPmemHandler } from "@vmm/devices/virtio/pmem/handler.ts";
@@ -24,6 +23,8 @@ import { createRtcHandler } from "@vmm/devices/virtio/rtc/handler.ts";
 import { createVsockHandler } from "@vmm/devices/virtio/vsock/handler.ts";
 import { createWatchdogHandler, type WatchdogBackend } from "@vmm/devices/virtio/watchdog/handler.ts";
 import type { GuestMemory } from "@vmm/memory/guest_memory.ts";
+import type { DiskBackend } from "./plug/disk.ts";
+import type { TapBackend } from "./plug/net.ts";
 import type { PmemBackend } from "./plug/pmem.ts";
 import type { HandlerFactory, IoEnvironment, VirtioDeviceDescriptor } from "@vmm/virtio/device.ts";
 import { attachVhostUser } from "./vhost_user_device.ts";
@@ -35,6 +36,8 @@ export interface AttachServices {
   charDevice(descriptor: ChardevDescriptor): OpenCharDevice;
   /** Guest memory; grows with hot-plugged regions. */
   readonly memory: GuestMemory;
+  /** Which share of the device's queues is served here; 0 leads. */
+  readonly share: number;
 }
 
 /** A device whose back-end is ready; the handler comes and goes with the guest's driver. */
@@ -57,8 +60,9 @@ const nowMs = () => monotonicNs() / NS_PER_MS;
 type Attach = (descriptor: VirtioDeviceDescriptor, services: AttachServices) => AttachedDevice;
 
 const ATTACH: Record<string, Attach> = {
-  block(descriptor) {
-    const backend = descriptor.backend as BlockBackend<DiskDescription>;
+  block(descriptor, { share }) {
+    const device = descriptor.backend as DiskBackend;
+    const backend = { ...device, counters: device.shares[share] };
     const disk = attachDisk(backend.image);
     const limiter = backend.limiter && new RateLimiter(backend.limiter, nowMs);
     return {
@@ -75,8 +79,9 @@ const ATTACH: Record<string, Attach> = {
     const source = attachRngSource(descriptor.backend as RngSource);
     return { start: (activation) => createRngHandler(activation, source), detach: () => {} };
   },
-  net(descriptor) {
-    const backend = descriptor.backend as NetBackend;
+  net(descriptor, { share }) {
+    const device = descriptor.backend as TapBackend;
+    const backend: NetBackend = { ...device, counters: device.shares[share] };
     const ports = attachTaps(backend.fds);
     return {
       start: (activation) => createNetHandler({ ...activation, backend }, { ports, nowMs }),

@@ -5,9 +5,9 @@
  * shared blocks is announced by one eventfd, so a wake-up costs a look at every device of the Worker.
  */
 import { EPOLL } from "@ffi/libc/epoll.ts";
-import { drainEvent } from "@ffi/libc/io.ts";
+import { drainEvent, signalEvent } from "@ffi/libc/io.ts";
 import { wrap } from "@ffi/libc/mmap.ts";
-import { setThreadName } from "@ffi/libc/thread.ts";
+import { setAffinity, setThreadName } from "@ffi/libc/thread.ts";
 import { COM1_IRQ } from "@vmm/arch/x86_64/layout.ts";
 import { type OpenCharDevice, openCharDevice } from "@vmm/backends/chardev/open_char_device.ts";
 import type { ChardevDescriptor } from "@vmm/backends/chardev/open_chardev.ts";
@@ -20,7 +20,7 @@ import { CrbBlock, CrbService } from "@vmm/devices/tpm/crb.ts";
 import { VmFd } from "@vmm/hypervisor/kvm/vm.ts";
 import { GuestMemory, type RegionFile } from "@vmm/memory/guest_memory.ts";
 import type { IoEnvironment, VirtioDeviceDescriptor } from "@vmm/virtio/device.ts";
-import { DeviceRunner } from "@vmm/virtio/runner.ts";
+import { DeviceRunner, type RunnerShare } from "@vmm/virtio/runner.ts";
 import { type FwCfgDescription, FwCfgItems } from "./fw_cfg_items.ts";
 import { attachDevice, type AttachedDevice } from "./io_devices.ts";
 import { IoLoop } from "./io_loop.ts";
@@ -35,9 +35,25 @@ export interface RegionDescription {
   readonly file?: RegionFile;
 }
 
+/** A device, or the queues of it that one Worker serves. */
+export interface DeviceShare {
+  readonly descriptor: VirtioDeviceDescriptor;
+  /** Absent: all of them. */
+  readonly share?: {
+    readonly number: number;
+    readonly queues: readonly number[];
+    /** For `RunnerShare.running`. */
+    readonly running: SharedArrayBuffer;
+    /** What wakes the Worker of each share. */
+    readonly wakeFds: readonly number[];
+  };
+}
+
 /** Everything an I/O Worker starts from; plain and cloneable. */
 export interface IoStart {
   readonly name: string;
+  /** Host CPUs to run on. */
+  readonly cpus?: readonly number[];
   readonly vmFd: number;
   /** vCPUs and main raise it. */
   readonly wakeFd: number;
@@ -52,11 +68,11 @@ export interface IoStart {
   /** The TPM, when there is one. */
   readonly tpm?: TpmDescription;
   /** Devices present at boot. */
-  readonly devices: readonly VirtioDeviceDescriptor[];
+  readonly devices: readonly DeviceShare[];
 }
 
 interface Device {
-  readonly descriptor: VirtioDeviceDescriptor;
+  readonly kickFds: readonly number[];
   readonly attached: AttachedDevice;
   readonly runner: DeviceRunner;
 }
@@ -92,8 +108,21 @@ function charDevice(descriptor: ChardevDescriptor): OpenCharDevice {
   return opened;
 }
 
+/** Binds this thread to host CPUs. As with the original a host that lacks them does not keep the guest from its disk. */
+function bind(cpus: readonly number[], { name }: IoStart): void {
+  try {
+    setAffinity(cpus);
+  } catch (error) {
+    const text = `Failed scheduling the virtqueue thread ${name} on the expected CPU set ${
+      cpus.join(", ")
+    }: ${(error as Error).message}`;
+    postEvent({ kind: "log", level: "error", key: text, text });
+  }
+}
+
 function start(request: IoStart): void {
   setThreadName(request.name);
+  if (request.cpus !== undefined) bind(request.cpus, request);
   const interrupts = vm = new VmFd(request.vmFd);
   memory = new GuestMemory(request.regions.map((r) => ({ ...r, buffer: wrap(r.hostAddress, r.sizeBytes) })));
   loop.watch(request.wakeFd, EPOLL.IN, () => {
@@ -131,13 +160,25 @@ function woken(): void {
   for (const chardev of charDevices.values()) chardev.woken();
 }
 
-function addDevice(descriptor: VirtioDeviceDescriptor): void {
-  const attached = attachDevice(descriptor, { env, charDevice, memory: memory! });
-  const runner = new DeviceRunner(descriptor, attached.start, { memory: memory!, interrupts: vm!, env });
-  devices.set(descriptor.id, { descriptor, attached, runner });
+function addDevice({ descriptor, share }: DeviceShare): void {
+  const attached = attachDevice(descriptor, { env, charDevice, memory: memory!, share: share?.number ?? 0 });
+  const runnerShare: RunnerShare | undefined = share && {
+    number: share.number,
+    queues: share.queues,
+    running: new Int32Array(share.running),
+    wake: (other) => signalEvent(share.wakeFds[other]),
+  };
+  const services = { memory: memory!, interrupts: vm!, env };
+  const runner = new DeviceRunner(descriptor, attached.start, services, false, runnerShare);
+  const kickFds: number[] = [];
   if (attached.ownsKicks !== true) {
-    descriptor.kickFds.forEach((fd, queue) => loop.watchEvent(fd, () => runner.kick(queue)));
+    descriptor.kickFds.forEach((fd, queue) => {
+      if (share?.queues.includes(queue) === false) return;
+      kickFds.push(fd);
+      loop.watchEvent(fd, () => runner.kick(queue));
+    });
   }
+  devices.set(descriptor.id, { kickFds, attached, runner });
   runner.poll();
 }
 
@@ -146,7 +187,7 @@ function removeDevice(id: string): void {
   if (device === undefined) return;
   device.runner.remove();
   device.attached.detach();
-  for (const fd of device.descriptor.kickFds) loop.unwatch(fd);
+  for (const fd of device.kickFds) loop.unwatch(fd);
   devices.delete(id);
 }
 

@@ -3,6 +3,7 @@
  *
  * L5. A new kind of PCI device is a row in `FACTORIES`.
  */
+import { signalEvent } from "@ffi/libc/io.ts";
 import type { BusState } from "@vmm/bus/bus_block.ts";
 import type { IoDevice } from "@vmm/bus/io_device.ts";
 import type { EventSink, IoWake, MessageInterrupts } from "@vmm/bus/ports.ts";
@@ -37,6 +38,8 @@ export interface FunctionDescription {
   readonly block: SharedArrayBuffer;
   /** Queue notification descriptors of a virtio device, by queue. */
   readonly kickFds?: readonly number[];
+  /** Wakes the I/O Worker that leads a virtio device, when that is not the first one. */
+  readonly wakeFd?: number;
   /** What ivshmem shows through its memory BAR. */
   readonly memory?: FunctionMemory;
 }
@@ -120,9 +123,13 @@ const FACTORIES: Record<FunctionKind, (fn: FunctionDescription, ports: FunctionP
         new NotifyMover(ports.vm, fn.kickFds ?? []),
       ),
       interrupts: ports.messages,
-      wake: ports.wake,
+      wake: wakeOf(fn, ports),
     }),
 };
+
+function wakeOf({ wakeFd }: FunctionDescription, ports: FunctionPorts): IoWake {
+  return wakeFd === undefined ? ports.wake : { wake: () => signalEvent(wakeFd) };
+}
 
 /** Register code of a function for this isolate. */
 export function createFunction(fn: FunctionDescription, ports: FunctionPorts): PciFunction {

@@ -170,7 +170,15 @@ export class PciTopology {
     return {
       device,
       fn,
-      descriptor: { id: device.id, kind: device.kind, block: state.buffer, kickFds, backend: device.backend },
+      descriptor: {
+        id: device.id,
+        kind: device.kind,
+        block: state.buffer,
+        kickFds,
+        backend: device.backend,
+        queueGroups: device.queueGroups,
+        queueAffinity: device.queueAffinity,
+      },
       bdf: bdfText(segment, slot),
       barKind,
     };

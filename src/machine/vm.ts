@@ -4,7 +4,6 @@
  * L5, main isolate. Made by `VmBuilder` (`vm_factory.ts`) from a validated configuration; the control loop is its only
  * caller. Pause order: vCPUs stop, handlers drain, indices are in the blocks; resume in reverse.
  */
-import { signalEvent } from "@ffi/libc/io.ts";
 import { close } from "@ffi/libc/fd.ts";
 import type { DiskConfig } from "@schemas/api/disk.ts";
 import type { NetConfig } from "@schemas/api/net.ts";
@@ -30,7 +29,7 @@ import { VirtioId } from "@vmm/virtio/device.ts";
 import { balloonActual, resizeBalloon } from "./balloon_control.ts";
 import type { Consoles } from "./consoles.ts";
 import { DeviceTreeMemo } from "./device_tree.ts";
-import type { IoStart } from "./io_worker.ts";
+import { IoThreads } from "./io_threads.ts";
 import { loadBootImage } from "./payload_files.ts";
 import { configuredMemory, releaseMemory, type VmMemory } from "./memory_setup.ts";
 import type { PlacedDevice } from "./pci_topology.ts";
@@ -42,7 +41,6 @@ import type { VcpuSet } from "./vcpu_set.ts";
 import type { VmDevices } from "./vm_devices.ts";
 import type { HotplugKind, PciDeviceAddress, VmInstance, VmState } from "./vm_port.ts";
 import { acpiMachine, smbiosConfig } from "./firmware_tables.ts";
-import { retireWorker } from "./worker_pool.ts";
 import type { WorkerPort } from "./worker_port.ts";
 
 /** Parts of a VM, made by the factory. */
@@ -63,7 +61,7 @@ export interface VmParts {
 export class Vm implements VmInstance {
   #state: VmState = "Created";
   readonly #tree = new DeviceTreeMemo();
-  #io: WorkerPort | undefined;
+  readonly #io: IoThreads;
   #fwCfg: PluggedFwCfg | undefined;
   readonly #lines: IoapicLines;
   /** Devices whose removal was asked for, still on the bus until the guest ejects them. */
@@ -71,6 +69,11 @@ export class Vm implements VmInstance {
 
   constructor(private readonly parts: VmParts) {
     this.#lines = new IoapicLines(parts.platform.blocks.ioapic, parts.vm);
+    this.#io = new IoThreads({
+      first: parts.ioWorker,
+      firstWakeFd: parts.ioWakeFd,
+      onEvent: parts.onEvent,
+    });
   }
 
   get state(): VmState {
@@ -103,12 +106,13 @@ export class Vm implements VmInstance {
     );
     const fwCfg = this.#fwCfg = plugFwCfg(payload, machine);
     vcpus.create(image.entry);
+    for (const { descriptor } of devices.placed.values()) this.#io.place(descriptor);
     // A guest may reach its drivers before the I/O Worker does: activations wait in the devices' blocks.
     const started = vcpus.start({
       vmFd: vm.fd,
       ioWakeFd,
       platform: platform.description,
-      functions: devices.pci.functions,
+      functions: devices.pci.functions.map((fn) => this.#io.withWake(fn)),
       outputs: {
         serial: consoles.serial,
         debugConsole: consoles.debugConsole,
@@ -121,15 +125,9 @@ export class Vm implements VmInstance {
   }
 
   async #startIo(): Promise<void> {
-    const { memory, platform, vm, ioWakeFd, consoles, devices, onEvent } = this.parts;
-    const io = this.#io = await this.parts.ioWorker;
-    io.setKick(() => signalEvent(ioWakeFd));
-    io.onEvent = (event) => onEvent(event as GuestEvent);
-    io.onDeath = (text) => onEvent({ kind: "fatal", text: `I/O Worker: ${text}` });
-    const request: IoStart = {
-      name: "io0",
+    const { memory, platform, vm, consoles } = this.parts;
+    await this.#io.start({
       vmFd: vm.fd,
-      wakeFd: ioWakeFd,
       regions: memory.regions.map(({ gpa, sizeBytes, hostAddress, file }) => ({
         gpa,
         sizeBytes,
@@ -141,22 +139,25 @@ export class Vm implements VmInstance {
       outputs: consoles.outputs(),
       fwCfg: this.#fwCfg?.description,
       tpm: this.parts.tpm?.description,
-      devices: [...devices.placed.values()].map((placed) => placed.descriptor),
-    };
-    await io.call("start", request);
+    });
   }
 
   async pause(): Promise<void> {
     this.#transition("Paused");
     await this.parts.vcpus.pause();
-    await this.#io?.call("pause");
+    try {
+      await this.#io.call("pause");
+    } catch (error) {
+      await this.parts.vcpus.resume();
+      throw error;
+    }
     this.#state = "Paused";
   }
 
   async resume(): Promise<void> {
     // A boot that failed half-way leaves an instance that can be "resumed": it has no vCPUs, as in the original.
     if (this.#state !== "Created") this.#transition("Running", "Paused");
-    await this.#io?.call("resume");
+    await this.#io.call("resume");
     await this.parts.vcpus.resume();
     this.#state = "Running";
   }
@@ -168,12 +169,13 @@ export class Vm implements VmInstance {
   }
 
   async shutdown(): Promise<void> {
-    const { vcpus, devices, memory, vm, ioWakeFd, ioWorker } = this.parts;
+    const { vcpus, devices, memory, vm, ioWakeFd } = this.parts;
     this.#state = "Shutdown";
     await vcpus.stop();
-    if (this.#io !== undefined) await this.#io.call("stop").catch(() => {});
-    await ioWorker.then((port) => retireWorker("io", port), () => {});
+    const isQuiet = await this.#io.shutdown();
     vcpus.close();
+    // What a stuck thread still works on must not become somebody else's memory or file.
+    if (!isQuiet) return;
     devices.releaseAll();
     this.#fwCfg?.release();
     this.parts.tpm?.release();
@@ -211,8 +213,8 @@ export class Vm implements VmInstance {
 
   async addDevice(kind: HotplugKind, config: unknown, _fds: readonly number[]): Promise<PciDeviceAddress> {
     const placed = this.parts.devices.plugLive(await this.#plug(kind, config));
-    await this.#io?.call("addDevice", placed.descriptor);
-    await this.parts.vcpus.call("addFunction", placed.fn);
+    await this.#io.call("addDevice", placed.descriptor);
+    await this.parts.vcpus.call("addFunction", this.#io.withWake(placed.fn));
     this.#show(placed);
     return { id: placed.device.id, bdf: placed.bdf, config: placed.device.config };
   }
@@ -284,7 +286,7 @@ export class Vm implements VmInstance {
       const { fn, device, bdf } = placed;
       if (fn.segment !== segment || (slots >>> fn.slot & 1) === 0) continue;
       await vcpus.call("removeFunction", { segment, slot: fn.slot });
-      await this.#io?.call("removeDevice", device.id);
+      await this.#io.call("removeDevice", device.id);
       devices.remove(placed);
       this.#removing.delete(device.id);
       onEvent({ kind: "device-removed", id: device.id, bdf });
@@ -305,7 +307,7 @@ export class Vm implements VmInstance {
   async resizeDisk(id: string, sizeBytes: bigint): Promise<void> {
     const placed = this.parts.devices.placed.get(id);
     if (placed === undefined || placed.device.kind !== "block") throw unknownDevice(id);
-    const reply = await this.#io?.call<{ result: number }>("command", {
+    const reply = await this.#io.call<{ result: number }>("command", {
       id,
       command: { kind: "resize", sizeBytes: Number(sizeBytes) },
     });
@@ -335,7 +337,7 @@ export class Vm implements VmInstance {
   /** The terminal's size changed. */
   async windowChanged(): Promise<void> {
     for (const { device } of this.parts.devices.placed.values()) {
-      if (device.kind === "console") await this.#io?.call("windowChanged", device.id);
+      if (device.kind === "console") await this.#io.call("windowChanged", device.id);
     }
   }
 }

@@ -14,10 +14,18 @@ import { featureMask } from "@vmm/virtio/features.ts";
 import { limiterOf } from "./limiter.ts";
 import { placementOf, type PluggedDevice } from "./plugged_device.ts";
 
+/** What the I/O Workers are told of a disk: counters for each share of its queues. */
+export type DiskBackend = Omit<BlockBackend<DiskDescription>, "counters"> & {
+  readonly shares: readonly SharedArrayBuffer[];
+};
+
 /** A disk, with what resizing it needs besides. */
 export interface PluggedDisk extends PluggedDevice {
   readonly disk: OpenedDisk;
 }
+
+/** Formats whose requests do not depend on each other. */
+const SHAREABLE: readonly string[] = ["raw", "vhd", "vmdk"];
 
 /**
  * Opens the image and describes the device.
@@ -43,16 +51,20 @@ export function plugDisk(
     iommu: config.iommu,
     topology: disk.topology,
   });
-  const counters = createBlockCounters();
+  const queues = model.queueSizes.map((_, queue) => queue);
+  // What the tables of these formats say of one request may change with another one: one thread at a time.
+  const isShareable = SHAREABLE.includes(disk.description.format);
+  const queueGroups = isShareable ? queues.map((queue) => [queue]) : [queues];
+  const shares = queueGroups.map(() => createBlockCounters());
   const offers = (bit: number) => (model.features & featureMask(bit)) !== 0n;
-  const backend: BlockBackend<DiskDescription> = {
+  const backend: DiskBackend = {
     image: disk.description,
     readonly: config.readonly,
     protectSectorZero: disk.protectSectorZero,
     discard: offers(VIRTIO_BLK_F_DISCARD),
     writeZeroes: offers(VIRTIO_BLK_F_WRITE_ZEROES),
     serial: config.serial === undefined ? disk.defaultSerial : new TextEncoder().encode(config.serial),
-    counters,
+    shares,
     limiter: limiterOf(config.rate_limiter_config) ??
       (config.rate_limit_group === undefined ? undefined : groups.get(config.rate_limit_group)),
   };
@@ -62,11 +74,16 @@ export function plugDisk(
     placement: placementOf(config),
     model,
     backend,
+    queueGroups,
+    queueAffinity: config.queue_affinity?.map(({ queue_index, host_cpus }) => ({
+      queue: queue_index,
+      cpus: host_cpus,
+    })),
     wants32BitBar: !hotplugged && config.pci_segment === 0,
     config: { ...config, id, image_type: disk.imageType, backing_files: disk.backingFiles },
     warnings: disk.warnings,
     lock: () => disk.lock.acquire(),
-    counters: () => readBlockCounters(counters),
+    counters: () => readBlockCounters(...shares),
     release: () => disk.close(),
     disk,
   };

@@ -4,6 +4,7 @@
  * L5, main isolate. One file per kind in this folder: configuration in, model and open back-end out. The machine places the
  * result on the PCI bus and hands it to the Workers (`../pci_topology.ts`, `../vm_devices.ts`).
  */
+import type { VirtioDeviceDescriptor } from "@vmm/virtio/device.ts";
 import type { VirtioPciDescription } from "@vmm/virtio/pci/create.ts";
 
 /** Where a configuration wants its device. */
@@ -25,6 +26,9 @@ export interface PluggedDevice {
   >;
   /** Plain and cloneable: goes to the I/O Worker. */
   readonly backend: unknown;
+  /** See `VirtioDeviceDescriptor`. */
+  readonly queueGroups?: VirtioDeviceDescriptor["queueGroups"];
+  readonly queueAffinity?: VirtioDeviceDescriptor["queueAffinity"];
   /** What the device tree of `vm.info` shows of it: plain JSON values, bigint for 64-bit ones. */
   readonly resources?: readonly unknown[];
   /** Its registers lie in the 32-bit window (block devices present at boot). */

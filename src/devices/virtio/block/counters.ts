@@ -41,11 +41,27 @@ export function createBlockCounters(): SharedArrayBuffer {
   return buffer;
 }
 
-/** The values as `vm.counters` shows them. */
-export function readBlockCounters(buffer: SharedArrayBuffer): Record<string, bigint> {
-  const values = readCounters(layout, buffer);
-  values.read_latency_avg /= BigInt(LATENCY_SCALE);
-  values.write_latency_avg /= BigInt(LATENCY_SCALE);
+/** The values as `vm.counters` shows them, of a device whose shares of queues count apart. */
+export function readBlockCounters(...shares: readonly SharedArrayBuffer[]): Record<string, bigint> {
+  const all = shares.map((buffer) => readCounters(layout, buffer));
+  const values = { ...all[0] };
+  for (const direction of ["read", "write"] as const) {
+    // A share that has served nothing has no latencies.
+    const counting = all.filter((one) => one[`${direction}_ops`] > 0n);
+    const sum = (of: (one: typeof values) => bigint) => counting.reduce((total, one) => total + of(one), 0n);
+    const ops = sum((one) => one[`${direction}_ops`]);
+    values[`${direction}_bytes`] = sum((one) => one[`${direction}_bytes`]);
+    values[`${direction}_ops`] = ops;
+    for (const one of counting) {
+      const [min, max] = [`${direction}_latency_min`, `${direction}_latency_max`] as const;
+      if (one[min] < values[min]) values[min] = one[min];
+      if (values[max] === ALL_ONES || one[max] > values[max]) values[max] = one[max];
+    }
+    const average = ops === 0n
+      ? values[`${direction}_latency_avg`]
+      : sum((one) => one[`${direction}_latency_avg`] * one[`${direction}_ops`]) / ops;
+    values[`${direction}_latency_avg`] = average / BigInt(LATENCY_SCALE);
+  }
   return values;
 }
 

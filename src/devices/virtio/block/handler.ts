@@ -155,7 +155,7 @@ class BlockHandler implements QueueHandler {
         (() => false)
     );
     this.#readCacheMode();
-    config[BlockConfig.writeback] = this.#writeback ? 1 : 0;
+    if (this.#leads) config[BlockConfig.writeback] = this.#writeback ? 1 : 0;
     if (this.#disk.completionFd >= 0) {
       activation.env.watch(this.#disk.completionFd, EPOLLIN, () => this.#reap());
     }
@@ -176,8 +176,10 @@ class BlockHandler implements QueueHandler {
     }
     this.#finishPending();
     const result = this.#disk.resize(sizeBytes);
-    if (result >= 0) {
-      this.#limits.capacitySectors = this.#disk.sizeBytes / SECTOR_BYTES;
+    if (result < 0) return { result };
+    this.#limits.capacitySectors = this.#disk.sizeBytes / SECTOR_BYTES;
+    // The leading share is the last to know: whoever is told then may use what is new on every queue.
+    if (this.#leads) {
       setCapacity(this.#activation.config, this.#disk.sizeBytes);
       this.#activation.interruptConfig();
     }
@@ -195,6 +197,10 @@ class BlockHandler implements QueueHandler {
     this.drain();
     this.#stopped = true;
     if (this.#disk.completionFd >= 0) this.#activation.env.unwatch(this.#disk.completionFd);
+  }
+
+  get #leads(): boolean {
+    return (this.#activation.share ?? 0) === 0;
   }
 
   /** Works through queue `index` until it is empty, the limiter says stop, or the turn is over. */

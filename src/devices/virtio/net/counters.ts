@@ -14,9 +14,12 @@ export function createNetCounters(): SharedArrayBuffer {
   return new SharedArrayBuffer(layout.sizeBytes);
 }
 
-/** The values as `vm.counters` shows them. */
-export function readNetCounters(buffer: SharedArrayBuffer): Record<string, bigint> {
-  return readCounters(layout, buffer);
+/** The values as `vm.counters` shows them, of a device whose shares of queues count apart. */
+export function readNetCounters(...shares: readonly SharedArrayBuffer[]): Record<string, bigint> {
+  const all = shares.map((buffer) => readCounters(layout, buffer));
+  return Object.fromEntries(
+    layout.names.map((name) => [name, all.reduce((total, one) => total + one[name], 0n)]),
+  );
 }
 
 /** The writer: one call per batch. */

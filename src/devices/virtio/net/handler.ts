@@ -96,6 +96,7 @@ class NetHandler implements QueueHandler, ControlTarget {
       if (rx === undefined || tx === undefined) break;
       this.#pairs.push(new QueuePair(rx, tx, 2 * pair, options.ports[pair], around));
     }
+    if ((activation.share ?? 0) !== 0) return; // the leading share has the interface's modes in hand
     if (!this.setOffloads(activation.featuresLow)) {
       this.#break("the host interface refuses the offloads the driver accepted");
     }
