@@ -1,7 +1,17 @@
 /**
- * Nephos as a library: a typed client of the REST API, and the types of everything it takes and returns.
+ * Nephos as a library: a VMM inside one's own program, a typed client of one that runs elsewhere, and the types of everything
+ * they take and return.
  *
- * Start a VMM with `nephos --api-socket /run/vm.sock`, then:
+ * ```ts ignore
+ * import { Vmm } from "./mod.ts";
+ *
+ * await using vmm = await Vmm.start();
+ * await vmm.create({ payload: { kernel: "/boot/vmlinux" }, memory: { size: 1n << 30n } });
+ * await vmm.boot();
+ * ```
+ *
+ * `docs/embedding.md` is about that. `VmmClient` has the same methods and talks to a program: start one with
+ * `nephos --api-socket /run/vm.sock`, then:
  *
  * ```ts ignore
  * import { ApiError, VmmClient } from "./mod.ts";
@@ -29,7 +39,9 @@
  */
 export { ApiError } from "@vmm/client/api_error.ts";
 export { EventStreamError } from "@vmm/client/event_decoder.ts";
-export { type RequestOptions, type VmConfigInput, VmmClient } from "@vmm/client/vmm_client.ts";
+export { VmmClient } from "@vmm/client/vmm_client.ts";
+export { type RequestOptions, type VmConfigInput, VmmOperations } from "@vmm/client/vmm_operations.ts";
+export { Vmm, type VmmEnd, type VmmOptions } from "@vmm/embed/vmm.ts";
 export type {
   DeviceConfig,
   IvshmemConfig,

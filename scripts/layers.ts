@@ -36,6 +36,7 @@ const LAYERS: [prefix: string, layer: number][] = [
   ["src/cli/", 6],
   ["src/remote/", 6],
   ["src/client/", 6],
+  ["src/embed/", 6],
   ["src/main.ts", 7],
   ["mod.ts", 7],
 ];
@@ -53,6 +54,7 @@ const FFI_USERS = [
   "src/machine/",
   "src/api/http1",
   "src/remote/",
+  "src/embed/",
   "src/main.ts",
 ];
 

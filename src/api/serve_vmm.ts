@@ -10,7 +10,7 @@ import { log } from "@vmm/log/logger.ts";
 import { startBanner } from "./banner.ts";
 import type { ApiCommand } from "./command.ts";
 import type { ExitStatus } from "./control_loop.ts";
-import { VmmService } from "./vmm_service.ts";
+import { VmmService } from "./serve_service.ts";
 
 /** Time for whatever is under way when the program is asked to end; then it ends anyway. */
 const EXIT_PATIENCE_MS = 10_000;

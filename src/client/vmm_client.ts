@@ -2,57 +2,28 @@
  * A typed client of the REST API over its UNIX socket.
  *
  * L6. Uses node: built-ins only, and `ffi/` when descriptors are passed. One connection per request, so requests do not wait
- * for each other. Works with the original's server too, apart from `events()`.
- * Source: spec/rest-api.md §2; types from schemas/api.
+ * for each other. Works with the original's server too, apart from `events()`. Source: spec/rest-api.md §2.
  */
 import { connect } from "node:net";
-import type { z } from "zod";
-import type { DeviceConfigSchema, UserDeviceConfigSchema } from "@schemas/api/assigned_device.ts";
-import type { DiskConfigSchema } from "@schemas/api/disk.ts";
 import type { VmmEvent } from "@schemas/api/event.ts";
-import type {
-  ReceiveMigrationDataSchema,
-  RestoreConfigSchema,
-  SendMigrationDataSchema,
-} from "@schemas/api/migration.ts";
-import type { NetConfigSchema } from "@schemas/api/net.ts";
-import type { VmResize, VmResizeDisk, VmResizeZone } from "@schemas/api/requests.ts";
-import type {
-  FsConfigSchema,
-  GenericVhostUserConfigSchema,
-  PmemConfigSchema,
-  VdpaConfigSchema,
-  VsockConfigSchema,
-} from "@schemas/api/virtio_devices.ts";
-import type { VmConfigSchema } from "@schemas/api/vm_config.ts";
-import type { PciDeviceInfo, VmCounters, VmInfo, VmmPingResponse } from "@schemas/api/vm_info.ts";
 import { writeBody } from "@vmm/remote/body.ts";
 import { RemoteConnection } from "@vmm/remote/connection.ts";
 import { ApiError, messagesIn } from "./api_error.ts";
 import { EventDecoder } from "./event_decoder.ts";
-
-/** What a structure is given as: fields with defaults may be left out. */
-type Given<S extends z.ZodType> = z.input<S>;
-
-/** A VM's configuration as `create()` takes it: fields with defaults may be left out. Sizes are `bigint`, in bytes. */
-export type VmConfigInput = Given<typeof VmConfigSchema>;
-
-/** Options of one request. */
-export interface RequestOptions {
-  /** Descriptors to send along. They stay open here. */
-  readonly fds?: readonly number[];
-}
+import { type RequestOptions, VmmOperations } from "./vmm_operations.ts";
 
 /** A client of the VMM that listens on one UNIX socket. Keeps nothing open between requests. */
-export class VmmClient {
+export class VmmClient extends VmmOperations {
   /** @param socketPath what the VMM was given as `--api-socket` */
-  constructor(readonly socketPath: string) {}
+  constructor(readonly socketPath: string) {
+    super();
+  }
 
   /**
    * Sends one request; returns the answer's body, undefined when it has none. `endpoint` as `vm.info`; `body` may hold `bigint`.
    * @throws ApiError for an error status, a system error with `code` when nobody listens
    */
-  async request(
+  override async request(
     method: "GET" | "PUT",
     endpoint: string,
     body?: unknown,
@@ -73,169 +44,11 @@ export class VmmClient {
     }
   }
 
-  /** Who answers: version, process id, features. */
-  async ping(): Promise<VmmPingResponse> {
-    return JSON.parse(await this.request("GET", "vmm.ping") ?? "null");
-  }
-
-  /** Ends the VMM, and its VM with it. */
-  async shutdownVmm(): Promise<void> {
-    await this.request("PUT", "vmm.shutdown");
-  }
-
-  /** Creates a VM, not booted. */
-  async create(config: VmConfigInput): Promise<void> {
-    await this.request("PUT", "vm.create", config);
-  }
-
-  /** Deletes the VM; a running one is shut down first. */
-  async delete(): Promise<void> {
-    await this.request("PUT", "vm.delete");
-  }
-
-  async boot(): Promise<void> {
-    await this.request("PUT", "vm.boot");
-  }
-
-  /** Stops the VM without asking the guest; its configuration stays. */
-  async shutdown(): Promise<void> {
-    await this.request("PUT", "vm.shutdown");
-  }
-
-  async reboot(): Promise<void> {
-    await this.request("PUT", "vm.reboot");
-  }
-
-  /** Presses the power button; what happens is up to the guest. */
-  async powerButton(): Promise<void> {
-    await this.request("PUT", "vm.power-button");
-  }
-
-  async pause(): Promise<void> {
-    await this.request("PUT", "vm.pause");
-  }
-
-  async resume(): Promise<void> {
-    await this.request("PUT", "vm.resume");
-  }
-
-  /** Injects a non-maskable interrupt. */
-  async nmi(): Promise<void> {
-    await this.request("PUT", "vm.nmi");
-  }
-
-  /** State, configuration and devices of the VM. @throws ApiError with status 404 when there is none */
-  async info(): Promise<VmInfo> {
-    const text = await this.request("GET", "vm.info") ?? "";
-    const { readVmInfo } = await import("./answers.ts");
-    return readVmInfo(text);
-  }
-
-  /** Counters of the running VM, by device, 64-bit exact. */
-  async counters(): Promise<VmCounters> {
-    const text = await this.request("GET", "vm.counters") ?? "";
-    const { readVmCounters } = await import("./answers.ts");
-    return readVmCounters(text);
-  }
-
-  /** Writes a snapshot of the paused VM into the directory of a `file://` URL. */
-  async snapshot(destination_url: string): Promise<void> {
-    await this.request("PUT", "vm.snapshot", { destination_url });
-  }
-
-  /** Restores a snapshot. `fds`: those of `net_fds` in order, then those of `vfio_fds`, then the iommufd. */
-  async restore(config: Given<typeof RestoreConfigSchema>, options?: RequestOptions): Promise<void> {
-    await this.request("PUT", "vm.restore", config, options);
-  }
-
-  /** Writes a core dump to the file of a `file://` URL, which must not exist. */
-  async coredump(destination_url: string): Promise<void> {
-    await this.request("PUT", "vm.coredump", { destination_url });
-  }
-
-  /** Changes vCPUs, memory, balloon; what is left out stays. */
-  async resize(request: VmResize): Promise<void> {
-    await this.request("PUT", "vm.resize", request);
-  }
-
-  async resizeZone(request: VmResizeZone): Promise<void> {
-    await this.request("PUT", "vm.resize-zone", request);
-  }
-
-  async resizeDisk(request: VmResizeDisk): Promise<void> {
-    await this.request("PUT", "vm.resize-disk", request);
-  }
-
-  /** Each `add…`: adds a device; the answer is where a running VM has it, undefined for one that is not booted. */
-  addDisk(config: Given<typeof DiskConfigSchema>): Promise<PciDeviceInfo | undefined> {
-    return this.#add("disk", config);
-  }
-
-  /** `fds`: open taps, one per queue pair. */
-  addNet(
-    config: Given<typeof NetConfigSchema>,
-    options?: RequestOptions,
-  ): Promise<PciDeviceInfo | undefined> {
-    return this.#add("net", config, options);
-  }
-
-  addFs(config: Given<typeof FsConfigSchema>): Promise<PciDeviceInfo | undefined> {
-    return this.#add("fs", config);
-  }
-
-  addPmem(config: Given<typeof PmemConfigSchema>): Promise<PciDeviceInfo | undefined> {
-    return this.#add("pmem", config);
-  }
-
-  addVsock(config: Given<typeof VsockConfigSchema>): Promise<PciDeviceInfo | undefined> {
-    return this.#add("vsock", config);
-  }
-
-  addVdpa(config: Given<typeof VdpaConfigSchema>): Promise<PciDeviceInfo | undefined> {
-    return this.#add("vdpa", config);
-  }
-
-  addGenericVhostUser(
-    config: Given<typeof GenericVhostUserConfigSchema>,
-  ): Promise<PciDeviceInfo | undefined> {
-    return this.#add("generic-vhost-user", config);
-  }
-
-  /** `fds`: at most one, the VFIO device. */
-  addDevice(
-    config: Given<typeof DeviceConfigSchema>,
-    options?: RequestOptions,
-  ): Promise<PciDeviceInfo | undefined> {
-    return this.#add("device", config, options);
-  }
-
-  addUserDevice(config: Given<typeof UserDeviceConfigSchema>): Promise<PciDeviceInfo | undefined> {
-    return this.#add("user-device", config);
-  }
-
-  /** Removes a device; a running guest is only asked to let it go, see the event `device-removed`. */
-  async removeDevice(id: string): Promise<void> {
-    await this.request("PUT", "vm.remove-device", { id });
-  }
-
-  /** Receives a VM; returns when the migration is over. */
-  async receiveMigration(
-    data: Given<typeof ReceiveMigrationDataSchema>,
-    options?: RequestOptions,
-  ): Promise<void> {
-    await this.request("PUT", "vm.receive-migration", data, options);
-  }
-
-  /** Starts to send the VM; see the events for how it goes. */
-  async sendMigration(data: Given<typeof SendMigrationDataSchema>): Promise<void> {
-    await this.request("PUT", "vm.send-migration", data);
-  }
-
   /**
    * What happens in the VMM and its VM, from now on, until `signal` aborts or the VMM ends. Leaving the loop closes the stream.
    * Nephos only. @throws EventStreamError when the server has no event stream
    */
-  async *events({ signal }: { readonly signal?: AbortSignal } = {}): AsyncGenerator<VmmEvent, void> {
+  override async *events({ signal }: { readonly signal?: AbortSignal } = {}): AsyncGenerator<VmmEvent, void> {
     signal?.throwIfAborted();
     const socket = connect({ path: this.socketPath });
     const stop = () => void socket.destroy();
@@ -253,10 +66,5 @@ export class VmmClient {
       signal?.removeEventListener("abort", stop);
       socket.destroy();
     }
-  }
-
-  async #add(kind: string, config: unknown, options?: RequestOptions): Promise<PciDeviceInfo | undefined> {
-    const text = await this.request("PUT", `vm.add-${kind}`, config, options);
-    return text === undefined ? undefined : JSON.parse(text);
   }
 }

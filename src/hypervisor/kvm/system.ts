@@ -9,6 +9,7 @@ import { check } from "@ffi/libc/syscall.ts";
 import { KVM, KVM_API_VERSION, KvmCap } from "@ffi/kvm/codes.ts";
 import { ioctlBuffer, ioctlValue } from "@ffi/kvm/ioctl.ts";
 import { Cpuid2, CpuidEntry2 } from "@ffi/kvm/structs.ts";
+import { ContextError } from "@vmm/errors/context_error.ts";
 import type { CpuidEntry } from "./cpuid_entry.ts";
 
 /** Extensions without which no VM can be made, with the names the error message uses. */
@@ -45,11 +46,16 @@ export class KvmSystem {
 
   /**
    * @param path device node, `/dev/kvm` but for tests
-   * @throws OsError when it cannot be opened; Error when the API version or an extension is missing
+   * @throws ContextError when it cannot be opened; Error when the API version or an extension is missing
    */
   constructor(path = "/dev/kvm") {
-    this.fd = open(path, O.RDWR);
+    try {
+      this.fd = open(path, O.RDWR);
+    } catch (cause) {
+      throw new ContextError([`Cannot open ${JSON.stringify(path)}`], cause);
+    }
     const version = ioctlValue(this.fd, KVM.GET_API_VERSION, 0n);
+    if (version < 0) throw new Error(`"${path}" is not KVM's device (error ${-version})`);
     if (version !== KVM_API_VERSION) {
       throw new Error(`"${path}" has KVM API version ${version}, not ${KVM_API_VERSION}`);
     }
