@@ -14,7 +14,7 @@ import { RequestCounters } from "@vmm/log/counters.ts";
 import { EventStream } from "@vmm/log/events.ts";
 import { log } from "@vmm/log/logger.ts";
 import { HALT, pvhElf } from "@tests/framework/tiny_guest.ts";
-import { DeadlineError, HOST_TIMEOUT_MS } from "@tests/framework/deadline.ts";
+import { DeadlineError, HOST_TIMEOUT_MS, scaled } from "@tests/framework/deadline.ts";
 import type { ProgramName } from "@tests/framework/programs.ts";
 import { Vm } from "@tests/framework/vm.ts";
 import { configuration, type Reachable } from "./cases.ts";
@@ -168,7 +168,7 @@ export class ProgramTarget implements ApiTarget {
       // Without its socket's other end the client's read would last as long as the program.
       this.vm.kill("SIGKILL");
       silence.reject(new DeadlineError(`No answer to ${operation}`));
-    }, HOST_TIMEOUT_MS);
+    }, scaled(HOST_TIMEOUT_MS));
     try {
       const answer = this.vm.api.request(method, operation, body);
       answer.catch(() => {});

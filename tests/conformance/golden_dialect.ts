@@ -9,12 +9,13 @@ import { connectUnix, SocketMessage } from "@ffi/libc/socket.ts";
 import { ROOT } from "@tests/framework/programs.ts";
 import { Vm } from "@tests/framework/vm.ts";
 import { DIALECT_CASES } from "./dialect_cases.ts";
+import { scaled } from "@tests/framework/deadline.ts";
 
 const PATH = join(ROOT, "tests", "golden", "http_dialect.json");
 /** How long silence has to last to be taken for the end of an answer. */
 const SILENCE_MS = 60;
 /** How long an answer that is expected may take. */
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = scaled(120_000);
 
 const message = new SocketMessage(1 << 16);
 

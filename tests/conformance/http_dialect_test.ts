@@ -10,6 +10,7 @@ import { Vm } from "@tests/framework/vm.ts";
 import { InProcessTarget } from "./api_target.ts";
 import { DIALECT_CASES } from "./dialect_cases.ts";
 import { converse, latin1, readGoldenDialect } from "./golden_dialect.ts";
+import { scaled } from "@tests/framework/deadline.ts";
 
 const golden = readGoldenDialect();
 
@@ -39,7 +40,7 @@ async function checkAll(socketPath: string): Promise<void> {
 async function readUntil(fd: number, done: (text: string) => boolean): Promise<string> {
   const message = new SocketMessage(1 << 16);
   let text = "";
-  for (const end = performance.now() + 10_000; performance.now() < end;) {
+  for (const end = performance.now() + scaled(120_000); performance.now() < end;) {
     const count = message.receive(fd);
     if (count === 0) return `${text}<end>`;
     if (count > 0) text += new TextDecoder("latin1").decode(message.data.subarray(0, count));

@@ -14,6 +14,7 @@ import { parseCommandLine } from "@vmm/cli/command_line.ts";
 import { OPTION_HELP } from "@vmm/cli/option_help.ts";
 import type { OptionName } from "@vmm/cli/options.ts";
 import { messagesOf } from "@vmm/errors/vmm_error.ts";
+import { scaled } from "@tests/framework/deadline.ts";
 import { HttpConnection } from "@tests/framework/http_client.ts";
 import { HALT, pvhElf } from "@tests/framework/tiny_guest.ts";
 import { optionValues } from "./option_values.ts";
@@ -26,7 +27,7 @@ type Outcome =
   | { readonly kind: "running"; readonly config: Json }
   | { readonly kind: "ended"; readonly code: number; readonly stderr: string };
 
-const START_LIMIT_MS = 20_000;
+const START_LIMIT_MS = scaled(120_000);
 const POLL_MS = 4;
 
 /** A directory with a kernel that halts, where originals are started. */

@@ -3,6 +3,7 @@
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { scaled } from "@tests/framework/deadline.ts";
 import { programPath, testWith } from "@tests/framework/programs.ts";
 import { ArchError } from "@vmm/arch/x86_64/errors.ts";
 import { MIB, planMemory } from "@vmm/arch/x86_64/layout.ts";
@@ -66,7 +67,7 @@ async function chainOfOriginal(payload: BadPayload): Promise<string[]> {
       await Deno.writeFile(join(directory, "initramfs"), new Uint8Array(payload.initramfsBytes));
       args.push("--initramfs", join(directory, "initramfs"));
     }
-    const signal = AbortSignal.timeout(20_000); // it would run for ever if it accepted the payload
+    const signal = AbortSignal.timeout(scaled(120_000)); // it would run for ever if it accepted the payload
     const { code, stderr } = await new Deno.Command(programPath("reference")!, {
       args,
       stdin: "null",

@@ -4,6 +4,8 @@
  * Tests only. `REFERENCE_VMM` names the program; without it the tests that need it are skipped and say so.
  */
 
+import { scaled } from "@tests/framework/deadline.ts";
+
 /** Path of the original, or undefined. */
 export const REFERENCE_VMM = Deno.env.get("REFERENCE_VMM");
 
@@ -13,7 +15,7 @@ export interface Reply {
   readonly body: string;
 }
 
-const START_TRIES = 200;
+const START_TRIES = scaled(12_000);
 const START_PAUSE_MS = 10;
 
 /** One running original. Dispose of it to end the process and remove its socket. */

@@ -4,6 +4,7 @@ import { TempDisk } from "@tests/framework/images.ts";
 import { type Command, Puppet } from "@tests/framework/puppet.ts";
 import type { Vm } from "@tests/framework/vm.ts";
 import { guestTest, startVm } from "./subject.ts";
+import { scaled } from "@tests/framework/deadline.ts";
 
 const MIB = 2 ** 20;
 const WARM_UPS = 4;
@@ -96,7 +97,7 @@ async function settles(vm: Vm, before: Use): Promise<void> {
   }
 }
 
-const SETTLE_MS = 30_000;
+const SETTLE_MS = scaled(120_000);
 const SETTLE_STEP_MS = 200;
 
 function checkUse(before: Use, after: Use): void {

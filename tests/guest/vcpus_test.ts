@@ -41,7 +41,8 @@ async function vcpuThreads(vm: Vm): Promise<string[]> {
 /** Host CPUs that threads of a name may run on, as `Cpus_allowed_list` tells. */
 async function allowed(vm: Vm, thread: string): Promise<string> {
   for await (const { name } of Deno.readDir(`/proc/${vm.pid}/task`)) {
-    const status = await Deno.readTextFile(`/proc/${vm.pid}/task/${name}/status`);
+    // Threads of the pool come and go.
+    const status = await Deno.readTextFile(`/proc/${vm.pid}/task/${name}/status`).catch(() => "");
     if (status.startsWith(`Name:\t${thread}\n`)) return /^Cpus_allowed_list:\s*(.*)$/m.exec(status)![1];
   }
   throw new Error(`No thread "${thread}"`);

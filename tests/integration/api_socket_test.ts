@@ -115,8 +115,11 @@ os.execv(sys.argv[2], [sys.argv[2], "--api-socket", "fd=9"])`;
       stderr: "null",
     }).spawn();
     try {
-      await eventually("the socket", () => exists(path));
-      using connection = await HttpConnection.open(path);
+      // A socket that is bound is there before it listens.
+      using connection = await eventually(
+        "the socket",
+        () => HttpConnection.open(path).catch(() => undefined),
+      );
       const answer = await connection.request("GET", "/api/v1/vmm.ping");
       assert.equal(answer.statusLine, "HTTP/1.1 200 ");
       assert.equal(answer.json<{ pid: number }>().pid, child.pid);

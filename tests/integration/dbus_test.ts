@@ -29,7 +29,14 @@ class Bus implements AsyncDisposable {
       stdout: "null",
       stderr: "null",
     }).spawn();
-    await eventually("the message bus", () => Deno.lstat(path).then(() => true, () => false));
+    await eventually("the message bus", async () => {
+      try {
+        (await Deno.connect({ transport: "unix", path })).close();
+        return true;
+      } catch {
+        return false; // not bound, or not listening yet
+      }
+    });
     return new Bus(directory, `unix:path=${path}`, daemon);
   }
 

@@ -103,7 +103,7 @@ function readText(fd: number): string {
 
 /** Reads until `length` characters came: a terminal hands them over when it gets round to it. */
 function readAll(fd: number, length: number): string {
-  const end = performance.now() + 10_000;
+  const end = performance.now() + 600_000;
   let text = "";
   while (text.length < length && performance.now() < end) {
     const more = readText(fd);

@@ -243,7 +243,7 @@ test("net handler carries a ping through a real tap", async () => {
     fail: (fault) => assert.fail(fault.fault),
   }, { ports: attachTaps(tap.fds), nowMs: () => performance.now() });
   const ping = new Deno.Command("ping", {
-    args: ["-c", "3", "-i", "0.2", "-w", "20", "-s", "1200", "198.18.10.2"],
+    args: ["-c", "3", "-i", "0.2", "-w", "300", "-s", "1200", "198.18.10.2"],
     stdout: "null",
   }).spawn();
   let done = false;
