@@ -15,6 +15,11 @@ import { fileURLToPath } from "node:url";
 import { type PayloadFile, writePackage } from "./launcher/pack.ts";
 import { WORKER_ROLES } from "@vmm/base/worker_url.ts";
 
+/**
+ * A small young generation: nothing on a hot path allocates, and each isolate keeps two of them. Saves 1.5 MiB an isolate.
+ */
+const V8_FLAGS = "--v8-flags=--max-semi-space-size=1";
+
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const PERSONALITIES = ["cloud-hypervisor", "ch-remote"];
 const PROGRAM = "nephos";
@@ -51,7 +56,7 @@ export async function build(packager: string, source: string, out: string): Prom
   await bundle(source, bundles);
 
   const target = join(out, PROGRAM);
-  const flags = await unstableFlags();
+  const flags = [...await unstableFlags(), V8_FLAGS];
   let how = packager;
   if (how === "auto") how = await canCompile(out) ? "compile" : "launcher";
   if (how === "compile") await compile(bundles, target, flags);

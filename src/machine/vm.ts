@@ -41,6 +41,7 @@ import type { VcpuSet } from "./vcpu_set.ts";
 import type { VmDevices } from "./vm_devices.ts";
 import type { HotplugKind, PciDeviceAddress, VmInstance, VmState } from "./vm_port.ts";
 import { acpiMachine, smbiosConfig } from "./firmware_tables.ts";
+import { trimSoon } from "./trim.ts";
 import type { WorkerPort } from "./worker_port.ts";
 
 /** Parts of a VM, made by the factory. */
@@ -122,6 +123,7 @@ export class Vm implements VmInstance {
     });
     await Promise.all([this.#startIo(), started]);
     this.#state = "Running";
+    trimSoon();
   }
 
   async #startIo(): Promise<void> {
