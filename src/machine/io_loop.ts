@@ -37,6 +37,18 @@ const LOOKS_PER_TIME = 16;
 const NS_PER_US = 1e3;
 const NOT_SLEPT = -1;
 
+/** What the loop knows of its host; tests have their own. */
+export interface LoopHost {
+  /** Microseconds of a clock that never goes back. */
+  nowUs(): number;
+  /** True if this thread takes its CPU from nobody. */
+  hasFreeCpu(): boolean;
+}
+
+function realHost(): LoopHost {
+  return { nowUs: () => monotonicNs() / NS_PER_US, hasFreeCpu: new HostLoad().hasFreeCpu };
+}
+
 /** epoll with callbacks. */
 export class IoLoop {
   readonly #epoll = new Epoll(64);
@@ -46,15 +58,16 @@ export class IoLoop {
   /** The first `#attendedCount` are being looked at. */
   readonly #attended: Attended[] = [];
   #attendedCount = 0;
-  readonly #load = new HostLoad();
-  readonly #patience = new Patience(this.#load.hasFreeCpu);
+  readonly #patience: Patience;
   /** When looking last found something, and the length of the last sleep if no queue has accounted for it; microseconds. */
   #foundUs = 0;
   #sleptUs = NOT_SLEPT;
   #nextToken = 1;
 
   /** @param report told of a callback that threw: a bug of ours, the loop goes on */
-  constructor(private readonly report: (error: Error) => void) {}
+  constructor(private readonly report: (error: Error) => void, private readonly host: LoopHost = realHost()) {
+    this.#patience = new Patience(host.hasFreeCpu);
+  }
 
   /** Calls `ready` whenever `fd` has one of `events`; an fd has one watch at a time. @throws OsError */
   watch(fd: number, events: number, ready: (events: number) => void): void {
@@ -132,9 +145,9 @@ export class IoLoop {
 
   #wait(): number {
     if (this.#attendedCount > 0) return this.#epoll.wait(0);
-    const beganUs = monotonicNs() / NS_PER_US;
+    const beganUs = this.host.nowUs();
     const count = this.#epoll.wait(this.#timeoutMs());
-    this.#sleptUs = monotonicNs() / NS_PER_US - beganUs;
+    this.#sleptUs = this.host.nowUs() - beganUs;
     return count;
   }
 
@@ -143,7 +156,7 @@ export class IoLoop {
     if (this.#sleptUs !== NOT_SLEPT) this.#patience.slept(this.#sleptUs);
     this.#sleptUs = NOT_SLEPT;
     if (attended.isLookedAt) return true;
-    const nowUs = monotonicNs() / NS_PER_US;
+    const nowUs = this.host.nowUs();
     if (!this.#patience.mayLook(nowUs)) return false;
     attended.isLookedAt = true;
     this.#attended[this.#attendedCount++] = attended;
@@ -153,7 +166,7 @@ export class IoLoop {
 
   /** Looks at queues until descriptors should have a turn, or for the last time. */
   #look(): void {
-    const beganUs = monotonicNs() / NS_PER_US;
+    const beganUs = this.host.nowUs();
     for (let looks = 1;; looks++) {
       let found = false;
       for (let i = 0; i < this.#attendedCount; i++) {
@@ -161,7 +174,7 @@ export class IoLoop {
       }
       if (found) this.#patience.found();
       else if (looks % LOOKS_PER_TIME !== 0) continue;
-      const nowUs = monotonicNs() / NS_PER_US;
+      const nowUs = this.host.nowUs();
       if (found) this.#foundUs = nowUs;
       if (nowUs - this.#foundUs >= LOOK_US) {
         this.#patience.missed();

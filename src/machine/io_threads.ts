@@ -28,6 +28,15 @@ export interface IoCalls {
 const DRAIN_TIMEOUT_MS = 30_000;
 const FIRST_NAME = "io0";
 
+/** Overrides how many threads queues are spread to beside the first one. */
+const SPARE_VARIABLE = "NEPHOS_SPARE_IO_THREADS";
+
+function configuredSpare(): number {
+  const text = Deno.env.get(SPARE_VARIABLE);
+  const byHost = spareThreads(navigator.hardwareConcurrency);
+  return text !== undefined && /^\d{1,3}$/.test(text) ? Number(text) : byHost;
+}
+
 interface IoThread {
   readonly name: string;
   readonly wakeFd: number;
@@ -42,13 +51,27 @@ interface Placed {
   readonly threads: readonly IoThread[];
 }
 
-/** What `IoThreads` is made of; tests replace the Workers. */
+/** Where Workers come from and go to. */
+export interface WorkerSource {
+  take(): Promise<WorkerPort>;
+  retire(port: WorkerPort, reusable: boolean): Promise<void>;
+  end(port: WorkerPort): void;
+}
+
+const POOL: WorkerSource = {
+  take: () => takeWorker("io"),
+  retire: (port, reusable) => retireWorker("io", port, reusable),
+  end: endWorker,
+};
+
+/** What `IoThreads` is made of. */
 export interface IoThreadsOptions {
   readonly first: Promise<WorkerPort>;
   readonly firstWakeFd: number;
   readonly onEvent: (event: GuestEvent) => void;
-  readonly hostCpus?: number;
-  readonly take?: () => Promise<WorkerPort>;
+  /** Threads that may be made for queues nobody asked a thread for. */
+  readonly spare?: number;
+  readonly workers?: WorkerSource;
   readonly drainTimeoutMs?: number;
 }
 
@@ -57,7 +80,7 @@ export class IoThreads implements IoCalls {
   readonly #first: IoThread;
   readonly #more = new Set<IoThread>();
   readonly #placed = new Map<string, Placed>();
-  readonly #take: () => Promise<WorkerPort>;
+  readonly #workers: WorkerSource;
   readonly #drainTimeoutMs: number;
   #spare: number;
   #machine: IoMachine | undefined;
@@ -66,8 +89,8 @@ export class IoThreads implements IoCalls {
 
   constructor(private readonly options: IoThreadsOptions) {
     this.#first = { name: FIRST_NAME, wakeFd: options.firstWakeFd, waiting: [] };
-    this.#spare = spareThreads(options.hostCpus ?? navigator.hardwareConcurrency);
-    this.#take = options.take ?? (() => takeWorker("io"));
+    this.#spare = options.spare ?? configuredSpare();
+    this.#workers = options.workers ?? POOL;
     this.#drainTimeoutMs = options.drainTimeoutMs ?? DRAIN_TIMEOUT_MS;
   }
 
@@ -111,7 +134,7 @@ export class IoThreads implements IoCalls {
   async #startMore(): Promise<void> {
     await Promise.all(
       [...this.#more].filter(({ port }) => port === undefined).map(async (thread) =>
-        this.#start(thread, await this.#take())
+        this.#start(thread, await this.#workers.take())
       ),
     );
   }
@@ -181,10 +204,10 @@ export class IoThreads implements IoCalls {
       }
       if (answered) {
         // A thread that was bound to host CPUs stays bound.
-        await retireWorker("io", port, wish?.cpus === undefined);
+        await this.#workers.retire(port, wish?.cpus === undefined);
       } else {
         this.#log("error", `I/O thread ${name} does not stop: its back-end does not answer`);
-        endWorker(port);
+        this.#workers.end(port);
       }
     }
     if (answered && thread !== this.#first) close(wakeFd);

@@ -73,6 +73,8 @@ class RngHandler implements QueueHandler {
         return;
       }
     } while (this.#queue.enableNotifications());
+    // Called by a timer or a watch nobody else looks at the queue afterwards.
+    if (this.#queue.fault !== undefined) this.#activation.fail(this.#queue.fault);
   }
 
   /** Fills one request; false when the source has nothing to give. */

@@ -102,6 +102,17 @@ Deno.test("the rng handler retries a source that cannot be polled", () => {
   assert.ok(!log.includes("cancelled"));
 });
 
+Deno.test("the rng handler fails the device when a watch finds its queue broken", () => {
+  const { driver, handler, log, ready } = setUp([-EAGAIN]);
+  driver.submit([{ receive: 8 }]);
+  handler.onKick(0);
+  driver.submit([{ receive: 8 }]);
+  driver.setAvailableIndex(200);
+  ready();
+  assert.equal(driver.complete()?.writtenBytes, 8);
+  assert.match(log.at(-1)!, /^fail available index 200/);
+});
+
 Deno.test("the rng handler says once that its source ended", () => {
   const { driver, handler, log } = setUp([0]);
   driver.submit([{ receive: 8 }]);
