@@ -20,4 +20,4 @@ export const MIGRATION_PROTOCOL_VERSIONS: readonly number[] = [0];
  * Optional features this build has, by the original's names, in its order: dbus_api, fw_cfg, guest_debug, io_uring, kvm,
  * ivshmem. A name is added when the feature works.
  */
-export const FEATURES: readonly string[] = ["dbus_api", "fw_cfg", "kvm", "ivshmem"];
+export const FEATURES: readonly string[] = ["dbus_api", "fw_cfg", "io_uring", "kvm", "ivshmem"];

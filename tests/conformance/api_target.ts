@@ -39,6 +39,8 @@ export interface ApiTarget extends AsyncDisposable {
   events(): Promise<string[]>;
   /** True once the VMM has ended. */
   ended(): Promise<boolean>;
+  /** Boots to the breakpoint at which a VM under a debugger waits. */
+  bootDebugged(): Promise<void>;
 }
 
 /** Value with `{dir}` replaced in every text. */
@@ -56,11 +58,13 @@ export async function reach(target: ApiTarget, situation: Reachable): Promise<vo
   await must(target, "vm.delete");
   if (situation !== "absent") {
     const kernel = situation === "created" ? "{dir}/missing" : "{dir}/kernel";
-    await must(target, "vm.create", inDirectory(configuration(kernel), target.directory));
+    const config = { ...configuration(kernel), gdb: situation === "breakpoint" };
+    await must(target, "vm.create", inDirectory(config, target.directory));
   }
   if (situation === "created") await target.request("PUT", "vm.boot");
   if (situation === "running" || situation === "paused") await must(target, "vm.boot");
   if (situation === "paused") await must(target, "vm.pause");
+  if (situation === "breakpoint") await target.bootDebugged();
   await target.events();
 }
 
@@ -121,6 +125,11 @@ export class InProcessTarget implements ApiTarget {
     return Promise.resolve(this.#events.splice(0));
   }
 
+  async bootDebugged(): Promise<void> {
+    await must(this, "vm.boot");
+    this.factory.current!.state = "BreakPoint";
+  }
+
   async ended(): Promise<boolean> {
     await this.#end;
     return this.#ended;
@@ -151,8 +160,8 @@ export class ProgramTarget implements ApiTarget {
   private constructor(readonly vm: Vm) {}
 
   /** Starts `program` with an event monitor, a small kernel and a disk. */
-  static async start(program: ProgramName): Promise<ProgramTarget> {
-    const vm = await Vm.start({ program, events: true });
+  static async start(program: ProgramName, args: string[] = []): Promise<ProgramTarget> {
+    const vm = await Vm.start({ program, events: true, args });
     await Deno.writeFile(join(vm.directory, "kernel"), pvhElf(HALT));
     await Deno.writeFile(join(vm.directory, "disk"), new Uint8Array(1 << 20));
     return new ProgramTarget(vm);
@@ -160,6 +169,10 @@ export class ProgramTarget implements ApiTarget {
 
   get directory(): string {
     return this.vm.directory;
+  }
+
+  async bootDebugged(): Promise<void> {
+    await must(this, "vm.boot");
   }
 
   async request(method: string, operation: string, body?: unknown): Promise<Answer> {

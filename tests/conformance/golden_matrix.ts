@@ -62,6 +62,13 @@ async function record(): Promise<GoldenMatrix> {
     }
   }
   await target[Symbol.asyncDispose]();
+  for (const item of CASES) {
+    await using debugged = await ProgramTarget.start("reference", [
+      ...["--gdb", "path={dir}/gdb", "--seccomp", "false"],
+    ]);
+    await reach(debugged, "breakpoint");
+    matrix[caseName(item)].breakpoint = await observe(debugged, item);
+  }
   return matrix;
 }
 

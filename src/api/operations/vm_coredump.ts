@@ -5,6 +5,7 @@
  */
 import { EMPTY_REPLY } from "../command.ts";
 import { type Operation, WITH_INSTANCE } from "../operation.ts";
+import { coredumpFile } from "../saved_files.ts";
 
 /** A running VM is paused meanwhile. */
 export const vmCoredump: Operation<"vm.coredump"> = {
@@ -13,6 +14,7 @@ export const vmCoredump: Operation<"vm.coredump"> = {
   concurrency: "exclusive",
   announces: { event: "coredumping", in: WITH_INSTANCE },
   async run(vmm, { body }) {
+    coredumpFile(body.destination_url);
     await vmm.wantInstance().coredump(body.destination_url);
     return EMPTY_REPLY;
   },

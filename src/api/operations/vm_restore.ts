@@ -5,6 +5,7 @@
  */
 import { UnsupportedError } from "@vmm/errors/unsupported_error.ts";
 import type { Operation } from "../operation.ts";
+import { snapshotFolder } from "../saved_files.ts";
 
 /** Checks its input and the state; reading saved state is not there yet. */
 export const vmRestore: Operation<"vm.restore"> = {
@@ -12,6 +13,7 @@ export const vmRestore: Operation<"vm.restore"> = {
   failure: "The VM could not be restored",
   concurrency: "exclusive",
   run(_vmm, { body }) {
+    snapshotFolder(body.source_url, "Cannot restore VM");
     throw new UnsupportedError(
       "Restoring a VM",
       `there is no reader for the saved state at "${body.source_url}"`,

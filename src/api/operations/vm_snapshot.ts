@@ -5,6 +5,7 @@
  */
 import { EMPTY_REPLY } from "../command.ts";
 import { type Operation, WITH_INSTANCE } from "../operation.ts";
+import { snapshotFolder } from "../saved_files.ts";
 
 /** `snapshotted` is told even when writing failed, as the original does. */
 export const vmSnapshot: Operation<"vm.snapshot"> = {
@@ -14,6 +15,7 @@ export const vmSnapshot: Operation<"vm.snapshot"> = {
   announces: { event: "snapshotting", in: WITH_INSTANCE },
   async run(vmm, { body }) {
     try {
+      snapshotFolder(body.destination_url, "Cannot send VM snapshot");
       await vmm.wantInstance().snapshot(body.destination_url);
     } finally {
       vmm.events.emit("vm", "snapshotted");

@@ -1,0 +1,77 @@
+/**
+ * The original's own client against our server, for every sub-command in every state, beside the original's server.
+ *
+ * What differs is listed with its reason: parts of the machine that are not there yet. A listed call must differ, so that the
+ * list shrinks with what is missing.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { programPath, testWith } from "@tests/framework/programs.ts";
+import { callReference, REFERENCE_REMOTE } from "./remote_calls.ts";
+import {
+  argumentsFor,
+  CALLS,
+  comparable,
+  RemoteServer,
+  type State,
+  STATES,
+  stepsTo,
+} from "./remote_states.ts";
+
+const LIVE: readonly State[] = ["running", "paused"];
+const AT_REST: readonly State[] = ["none", "created", "shut down"];
+
+/** What is not there yet: call, states, the words ours answers with. */
+const MISSING: readonly (readonly [call: string, states: readonly State[], words: string])[] = [
+  ["add-device path=/nonexistent", LIVE, "Hot-plugging a device device is not supported"],
+  ["add-vdpa path=/nonexistent", LIVE, "Hot-plugging a vdpa device is not supported"],
+  ["coredump file://@/core", LIVE, "A core dump is not supported"],
+  [
+    "receive-migration receiver_url=unix:/nonexistent/socket",
+    AT_REST,
+    "Live migration is not supported",
+  ],
+  ["resize --memory 192M", LIVE, "Changing the memory of a running VM is not supported"],
+  ["resize --cpus 2", LIVE, "Changing the vCPUs of a running VM is not supported"],
+  ["send-migration destination_url=tcp:0.0.0.0:1", LIVE, "Live migration is not supported"],
+  ["snapshot file://@/snapshot", ["paused"], "A snapshot is not supported"],
+];
+
+/** `ping` names optional features: ours lacks the debugger. */
+function withoutDebugger(result: unknown): unknown {
+  const { stdout } = result as { stdout: unknown };
+  if (typeof stdout !== "object" || stdout === null || !("features" in stdout)) return result;
+  const features = (stdout.features as string[]).filter((name) => name !== "guest_debug");
+  return { ...(result as object), stdout: { ...stdout, features } };
+}
+
+async function ask(program: string, state: State, call: readonly string[]): Promise<unknown> {
+  await using server = new RemoteServer(program);
+  await server.prepare(stepsTo(state, server));
+  return withoutDebugger(comparable(await callReference(argumentsFor(call, server)), server.directory));
+}
+
+for (const state of STATES) {
+  testWith(
+    { reference: true, binary: true, kvm: true, commands: REFERENCE_REMOTE ? [REFERENCE_REMOTE] : [] },
+    `VM ${state}: the original's client gets from our server what it gets from its own`,
+    async () => {
+      for (const call of CALLS) {
+        const [theirs, ours] = await Promise.all(
+          [programPath("reference")!, programPath("cloud-hypervisor")!].map((path) => ask(path, state, call)),
+        );
+        const name = call.join(" ");
+        const missing = MISSING.find(([listed, states]) => listed === name && states.includes(state));
+        if (missing === undefined) {
+          assert.deepEqual(ours, theirs, name);
+        } else {
+          assert.notDeepEqual(ours, theirs, `${name}: listed as missing, but the same`);
+          const { code, stderr } = ours as { code: number; stderr: string };
+          assert.equal(code, 1, name);
+          assert.ok(stderr.includes(missing[2]), `${name}: ${stderr}`);
+        }
+      }
+    },
+  );
+}
