@@ -203,8 +203,8 @@ export class Connection {
       op,
       lengthBytes,
       flags,
-      op === VIRTIO_VSOCK_OP_RST ? 0 : SEND_BUFFER_BYTES,
-      op === VIRTIO_VSOCK_OP_RST ? 0 : this.#forwarded,
+      SEND_BUFFER_BYTES,
+      this.#forwarded,
     );
   }
 

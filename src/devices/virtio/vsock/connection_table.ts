@@ -1,7 +1,7 @@
 /**
  * The connections of a socket device by their two ports, and the host ports given to programs.
  *
- * L4, I/O Worker. Looking one up allocates nothing.
+ * L4, I/O Worker. Looking one up allocates nothing: keys are signed, so that V8 holds every one of them without an object.
  */
 import type { Connection } from "./connection.ts";
 
@@ -20,24 +20,25 @@ export class ConnectionTable {
   }
 
   get(hostPort: number, guestPort: number): Connection | undefined {
-    return this.#byHostPort.get(hostPort)?.get(guestPort);
+    return this.#byHostPort.get(hostPort | 0)?.get(guestPort | 0);
   }
 
   /** Adds a connection whose ports nobody has. */
   add(connection: Connection): void {
-    const { hostPort, guestPort } = connection;
-    let connections = this.#byHostPort.get(hostPort);
-    if (connections === undefined) this.#byHostPort.set(hostPort, connections = new Map());
-    connections.set(guestPort, connection);
+    const hostKey = connection.hostPort | 0;
+    let connections = this.#byHostPort.get(hostKey);
+    if (connections === undefined) this.#byHostPort.set(hostKey, connections = new Map());
+    connections.set(connection.guestPort | 0, connection);
     this.#size++;
   }
 
   delete(connection: Connection): void {
-    const { hostPort, guestPort } = connection;
-    const connections = this.#byHostPort.get(hostPort);
-    if (connections?.get(guestPort) !== connection) return;
-    connections.delete(guestPort);
-    if (connections.size === 0) this.#byHostPort.delete(hostPort);
+    const hostKey = connection.hostPort | 0;
+    const guestKey = connection.guestPort | 0;
+    const connections = this.#byHostPort.get(hostKey);
+    if (connections?.get(guestKey) !== connection) return;
+    connections.delete(guestKey);
+    if (connections.size === 0) this.#byHostPort.delete(hostKey);
     this.#size--;
   }
 

@@ -48,8 +48,9 @@ const MAX_DATA_BYTES = 64 << 10;
 /** A connection that waits for its other side is given up after 2 s: five ticks, the first of which may come at once. */
 const TICK_MS = 500;
 const EXPIRY_TICKS = 5;
-/** How soon a busy host service is asked again. */
+/** How soon busy host services are asked again, and how many of them at a time. */
 const RETRY_MS = 20;
+const RETRY_CONNECTIONS = 32;
 /** How long nobody is accepted after the host refused a descriptor. */
 const ACCEPT_PAUSE_MS = 1000;
 const EPOLLIN = 1;
@@ -179,6 +180,7 @@ class VsockHandler implements QueueHandler {
 
   #guestConnects(header: ReceivedHeader): void {
     const { hostPort, guestPort } = header;
+    if (this.#isFull()) this.#dropSilent();
     const stream = this.#isFull() ? undefined : this.host.connect(hostPort);
     if (stream === undefined || (typeof stream === "number" && stream !== -EAGAIN)) {
       return this.#reset(hostPort, guestPort);
@@ -196,8 +198,10 @@ class VsockHandler implements QueueHandler {
 
   /** Asks busy services again. */
   #retry(): void {
+    let left = RETRY_CONNECTIONS;
     for (const connection of this.#expiring) {
       if (connection.state !== "connecting") continue;
+      if (left-- === 0) break;
       const stream = this.host.connect(connection.hostPort);
       if (stream === -EAGAIN) continue;
       if (typeof stream === "number") connection.kill();
@@ -316,6 +320,8 @@ class VsockHandler implements QueueHandler {
   #remove(connection: Connection): void {
     this.#connections.delete(connection);
     this.#expiring.delete(connection);
+    // a guest without buffers may open and reset for ever
+    if (connection.queued) this.#ready.splice(this.#ready.indexOf(connection), 1);
     if (connection.stream !== undefined) this.#end(connection.stream);
   }
 
@@ -344,6 +350,7 @@ class VsockHandler implements QueueHandler {
       const stream = this.host.accept();
       if (stream === -EAGAIN) return;
       if (typeof stream === "number") return this.#pauseAccepting(-stream);
+      if (this.#isFull()) this.#dropSilent();
       if (this.#isFull()) {
         stream.close();
         continue;
@@ -352,6 +359,11 @@ class VsockHandler implements QueueHandler {
       this.#commands.add(command);
       this.activation.env.watch(stream.fd, EPOLLIN, () => this.#readCommand(command));
     }
+  }
+
+  /** Programs that say nothing must not keep others away: the one that has been silent longest makes room. */
+  #dropSilent(): void {
+    for (const command of this.#commands) return this.#drop(command);
   }
 
   /** Level-triggered readiness would be reported for ever. */
