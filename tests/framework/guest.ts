@@ -21,7 +21,7 @@ const POLL_INTERVAL_MS = 20;
 
 /** Paths of a guest's parts. */
 export interface GuestFiles {
-  /** ELF file with a PVH entry. */
+  /** ELF file with a PVH entry; the bzImage where a distribution's kernel could not be unpacked. */
   vmlinux: string;
   bzImage: string;
   initramfs: string;
@@ -38,9 +38,10 @@ export function guestFiles(): Promise<GuestFiles> {
     }).output();
     if (!success) throw new Error("Cannot provide a guest: see the messages above");
     const directory = new TextDecoder().decode(stdout).trim();
+    const [vmlinux, bzImage] = ["vmlinux", "bzImage"].map((name) => join(directory, name));
     return {
-      vmlinux: join(directory, "vmlinux"),
-      bzImage: join(directory, "bzImage"),
+      vmlinux: await Deno.stat(vmlinux).then(() => vmlinux, () => bzImage),
+      bzImage,
       initramfs: join(directory, "initramfs.cpio"),
     };
   })();

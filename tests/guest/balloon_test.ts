@@ -1,11 +1,8 @@
 /** The balloon: memory the guest gives up leaves the host, and comes back when it is wanted. */
 import assert from "node:assert/strict";
-import { BOOT_TIMEOUT_MS, eventually } from "@tests/framework/deadline.ts";
-import { guestFiles, kernelCommandLine } from "@tests/framework/guest.ts";
 import { Puppet } from "@tests/framework/puppet.ts";
-import { Pty } from "@tests/framework/pty.ts";
 import { DriverMemory, NEEDS_RESET, VirtioDriver } from "@tests/framework/virtio_driver.ts";
-import { guestTest, linuxTest, startVm } from "./subject.ts";
+import { guestTest, startVm } from "./subject.ts";
 
 const BALLOON = 5;
 const MIB = 1 << 20;
@@ -103,41 +100,4 @@ guestTest("resizing a balloon that is not there is refused", async () => {
     "Error from device manager",
     "Missing virtio-balloon, can't proceed as expected",
   ]);
-});
-
-linuxTest("a Linux guest reports free pages, inflates, and deflates when it runs out of memory", async () => {
-  const { vmlinux, initramfs } = await guestFiles();
-  await using vm = await startVm({ events: true });
-  await vm.api.mustPut("vm.create", {
-    payload: { kernel: vmlinux, initramfs, cmdline: kernelCommandLine("hvc0") },
-    memory: { size: 256 * MIB, thp: false, prefault: true },
-    serial: { mode: "Off" },
-    console: { mode: "Pty" },
-    balloon: { size: 0, deflate_on_oom: true, free_page_reporting: true },
-  });
-  await vm.api.mustPut("vm.boot");
-  await using pty = await Pty.open((await vm.api.info()).config.console.file);
-  await pty.expect("nephos:", BOOT_TIMEOUT_MS);
-  const residentMib = async () => await vm.memoryKib("Rss") / 1024;
-  const actualMib = async () => (await vm.api.info()).memory_actual_size / MIB;
-  // Linux reports blocks of 4 MiB, and only while more than 128 MiB are free.
-  await eventually(
-    "100 MiB of free pages to be returned",
-    async () => await residentMib() < 156,
-    BOOT_TIMEOUT_MS,
-  );
-
-  const resize = async (balloonMib: number) => {
-    await vm.api.mustPut("vm.resize", { desired_balloon: balloonMib * MIB });
-    const what = `${balloonMib} MiB in the balloon`;
-    await eventually(what, async () => await actualMib() === 256 - balloonMib, BOOT_TIMEOUT_MS);
-  };
-  await resize(32);
-  await resize(0);
-  await resize(200);
-  await pty.send("mkdir -p /dev/shm; mount -t tmpfs -o size=90% tmpfs /dev/shm; echo mounted $?\n");
-  await pty.expect("mounted 0\n", BOOT_TIMEOUT_MS);
-  await pty.send('dd if=/dev/zero of=/dev/shm/x bs=1M count=40 && echo "us"ed\n');
-  await pty.expect("used\n", BOOT_TIMEOUT_MS);
-  assert.ok(await actualMib() > 56, `${await actualMib()} MiB`);
 });

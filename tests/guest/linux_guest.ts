@@ -20,11 +20,12 @@ import { type Exit, Vm } from "@tests/framework/vm.ts";
 import { PROGRAM } from "./subject.ts";
 
 /** Long enough for some dozens of commands where ring 0 is emulated. */
-const SCRIPT_TIMEOUT_MS = 240_000;
+const SCRIPT_TIMEOUT_MS = 600_000;
 const SECTION_MARK = "=== ";
 
 /**
- * Put before every script: the kernel is silent from here on; `section NAME` begins a part of the output, `wait_for WORD` waits until the test says so.
+ * Put before every script: the kernel is silent from here on; `section NAME` begins a part of the output,
+ * `wait_for WORD` waits until the test says so.
  */
 const PREAMBLE = `
 stty -echo

@@ -49,10 +49,10 @@ linuxTest("four vCPUs, 128 MiB, entropy, PCI, moving BARs, MSI-X and NMI under L
     },
     script: `
       section cpuinfo; cat /proc/cpuinfo
-      section each; for mask in 1 2 4 8; do taskset $mask sh -c 'echo $((6 * 7))'; done
+      section each; for mask in 1 2 4 8; do taskset $mask echo on $mask; done
       section memory; grep ^MemTotal: /proc/meminfo; dmesg | grep BIOS-e820
-      section clock; cat /sys/devices/system/clocksource/clocksource0/current_clocksource
-      section entropy; cat /sys/class/misc/hw_random/rng_current
+      section clock; read a </sys/devices/system/clocksource/clocksource0/current_clocksource; echo $a
+      section entropy; read a </sys/class/misc/hw_random/rng_current; echo $a
       dd if=/dev/hwrng bs=64 count=1 2>/dev/null | md5sum
       dd if=/dev/hwrng bs=64 count=1 2>/dev/null | md5sum
       dd if=/dev/hwrng bs=1000 count=4 2>/dev/null | wc -c
@@ -61,7 +61,9 @@ linuxTest("four vCPUs, 128 MiB, entropy, PCI, moving BARs, MSI-X and NMI under L
       section "more interrupts"; cat /proc/interrupts
       section pci
       cd /sys/bus/pci/devices
-      for f in *; do echo $f $(cat $f/vendor $f/device $f/class $f/subsystem_device); done
+      for f in *; do
+        read a <$f/vendor; read b <$f/device; read c <$f/class; read d <$f/subsystem_device; echo $f $a $b $c $d
+      done
       section before; head -n 1 ${ENTROPY}/resource
       echo 1 >${ENTROPY}/remove; [ -e ${ENTROPY} ] && echo still there
       echo 1 >/sys/bus/pci/rescan
@@ -87,7 +89,7 @@ linuxTest("four vCPUs, 128 MiB, entropy, PCI, moving BARs, MSI-X and NMI under L
   assert.deepEqual(cpuField(seen.cpuinfo, "core id"), [0, 0, 1, 1]);
   assert.deepEqual(cpuField(seen.cpuinfo, "apicid"), [0, 1, 2, 3]);
   assert.match(seen.cpuinfo, /^flags\s*:.* hypervisor /m);
-  assert.equal(seen.each, "42\n42\n42\n42\n");
+  assert.equal(seen.each, "on 1\non 2\non 4\non 8\n");
 
   const totalKib = Number(/^MemTotal:\s+(\d+) kB/.exec(seen.memory)![1]);
   assert.ok(totalKib > 100 * 1024 && totalKib <= 128 * 1024, `${totalKib} KiB`);
@@ -132,22 +134,4 @@ linuxTest("four vCPUs, 128 MiB, entropy, PCI, moving BARs, MSI-X and NMI under L
   assert.deepEqual(counts(sections(last.text).nmi, "NMI"), [1, 1, 1, 1]);
   assert.equal(last.code, 3);
   assert.deepEqual(last.exit, { code: 0, signal: null });
-});
-
-linuxTest("two vCPUs and 64 MiB: Linux boots, runs and powers off", async () => {
-  await using guest = await LinuxGuest.boot({
-    config: { memory: { size: 64 * MIB }, cpus: { boot_vcpus: 2, max_vcpus: 2 } },
-    cmdline: 'some.parameter="with blanks"',
-    files: { "added": "by the test\n" },
-    script: "section all; nproc; cat /added /proc/cmdline; grep ^MemTotal: /proc/meminfo",
-  });
-  const { text, code, exit } = await guest.end();
-  const [cpus, file, cmdline, memory] = sections(text).all.split("\n");
-  assert.equal(cpus, "2");
-  assert.equal(file, "by the test");
-  assert.match(cmdline, /console=hvc0 quiet panic=-1 nephos\.script=test some\.parameter="with blanks"$/);
-  const totalKib = Number(/\d+/.exec(memory)![0]);
-  assert.ok(totalKib > 40 * 1024 && totalKib <= 64 * 1024, memory);
-  assert.equal(code, 0);
-  assert.deepEqual(exit, { code: 0, signal: null });
 });
