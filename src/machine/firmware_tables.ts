@@ -36,6 +36,7 @@ export function acpiMachine(
   config: VmConfig,
   memory: MemoryPlan,
   platform: PlatformDescription,
+  iommu?: AcpiMachine["iommu"],
 ): AcpiMachine {
   const { boot_vcpus, max_vcpus, kvm_hyperv, nested } = config.cpus;
   return {
@@ -55,6 +56,7 @@ export function acpiMachine(
       pciSegments: node.pci_segments,
       distances: node.distances,
     })),
+    iommu,
     legacyPm1a: kvm_hyperv && nested,
   };
 }

@@ -27,6 +27,7 @@ import type { DiskBackend } from "./plug/disk.ts";
 import type { TapBackend } from "./plug/net.ts";
 import type { PmemBackend } from "./plug/pmem.ts";
 import type { HandlerFactory, IoEnvironment, VirtioDeviceDescriptor } from "@vmm/virtio/device.ts";
+import { attachIommu } from "./iommu_device.ts";
 import { attachVhostUser } from "./vhost_user_device.ts";
 
 /** What a Worker lends to devices as they are attached. */
@@ -101,6 +102,7 @@ const ATTACH: Record<string, Attach> = {
   rtc() {
     return { start: (activation) => createRtcHandler(activation, { nowNs: realtimeNs }), detach: () => {} };
   },
+  iommu: attachIommu,
   "vhost-user": attachVhostUser,
   vsock(descriptor) {
     const host = attachStreamHost(descriptor.backend as VsockBackend);

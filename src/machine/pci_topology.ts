@@ -15,17 +15,24 @@ import { PciSlots } from "@vmm/pci/slots.ts";
 import { IVSHMEM_PCI } from "@vmm/devices/ivshmem/ivshmem.ts";
 import { PVPANIC_PCI } from "@vmm/devices/pvpanic/pvpanic.ts";
 import type { VirtioDeviceDescriptor } from "@vmm/virtio/device.ts";
+import { featureMask, VIRTIO_F_ACCESS_PLATFORM } from "@vmm/virtio/features.ts";
 import { barAlignment, createVirtioPci } from "@vmm/virtio/pci/create.ts";
 import { notifyAddress, VIRTIO_BAR, VIRTIO_BAR_SIZE } from "@vmm/virtio/pci/layout.ts";
 import { barBase } from "@vmm/pci/function_block.ts";
 import type { FunctionDescription, FunctionMemory } from "./pci_functions.ts";
 import type { Platform } from "./platform.ts";
+import type { VmIommu } from "./plug/iommu.ts";
 import type { PluggedDevice } from "./plug/plugged_device.ts";
 
 /** A function's address, `ssss:bb:dd.f` in lower-case hex. */
 export function bdfText(segment: number, slot: number): string {
   const hex = (value: number, digits: number) => value.toString(16).padStart(digits, "0");
   return `${hex(segment, 4)}:00:${hex(slot, 2)}.0`;
+}
+
+/** True for a device whose driver has to have its addresses translated. */
+function isBehindIommu({ model }: PluggedDevice): boolean {
+  return (model.features & featureMask(VIRTIO_F_ACCESS_PLATFORM)) !== 0n;
 }
 
 /** A virtio device on a bus. */
@@ -45,7 +52,12 @@ export class PciTopology {
   #pvPanic: FunctionDescription | undefined;
   #ivshmem: FunctionDescription | undefined;
 
-  constructor(private readonly platform: Platform, private readonly vm: KvmVm) {
+  constructor(
+    private readonly platform: Platform,
+    private readonly vm: KvmVm,
+    /** The virtual IOMMU, when there is one. */
+    private readonly iommu?: VmIommu,
+  ) {
     this.#slots = platform.apertures.map((_, segment) => new PciSlots(segment));
     this.#add({
       kind: "host-bridge",
@@ -175,6 +187,7 @@ export class PciTopology {
         kind: device.kind,
         block: state.buffer,
         kickFds,
+        iommu: isBehindIommu(device) ? this.iommu?.attach(segment, slot) : undefined,
         backend: device.backend,
         queueGroups: device.queueGroups,
         queueAffinity: device.queueAffinity,

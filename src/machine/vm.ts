@@ -92,7 +92,12 @@ export class Vm implements VmInstance {
     const payload = this.config.payload ?? {};
     const kernel = payload.firmware ?? payload.kernel;
     if (kernel === undefined) throw new ContextError(["No payload to boot"], undefined);
-    const machine = acpiMachine(this.config, memory.plan, platform.description);
+    const machine = acpiMachine(
+      this.config,
+      memory.plan,
+      platform.description,
+      devices.iommu?.description,
+    );
     const isFirmware = payload.firmware !== undefined;
     const image = loadBootImage(
       {
@@ -214,6 +219,7 @@ export class Vm implements VmInstance {
   }
 
   async addDevice(kind: HotplugKind, config: unknown, _fds: readonly number[]): Promise<PciDeviceAddress> {
+    this.parts.devices.checkIommu(config as { iommu?: boolean; pci_segment: number });
     const placed = this.parts.devices.plugLive(await this.#plug(kind, config));
     await this.#io.call("addDevice", placed.descriptor);
     await this.parts.vcpus.call("addFunction", this.#io.withWake(placed.fn));

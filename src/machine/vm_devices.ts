@@ -20,6 +20,7 @@ import type { PciTopology, PlacedDevice } from "./pci_topology.ts";
 import { plugBalloon } from "./plug/balloon.ts";
 import { plugConsole } from "./plug/console.ts";
 import { plugDisk } from "./plug/disk.ts";
+import type { VmIommu } from "./plug/iommu.ts";
 import { plugIvshmem } from "./plug/ivshmem.ts";
 import { limiterOf } from "./plug/limiter.ts";
 import { plugNet } from "./plug/net.ts";
@@ -68,6 +69,8 @@ export class VmDevices {
     private readonly warn: (text: string) => void,
     /** Back-ends that wait for their devices. */
     private readonly links: VhostUserLinks,
+    /** The virtual IOMMU, when there is one. */
+    readonly iommu?: VmIommu,
   ) {
     this.config = config;
     for (const group of config.rate_limit_groups ?? []) {
@@ -92,6 +95,11 @@ export class VmDevices {
     for (let device = this.#unplaced[0]; device !== undefined; device = this.#unplaced[0]) {
       this.#place(device, taken);
       this.#unplaced.shift();
+    }
+    if (this.iommu !== undefined) {
+      const device = this.iommu.plug();
+      this.#place(device, taken);
+      this.iommu.placed(this.placed.get(device.id)!.fn.slot);
     }
     if (config.pvpanic) this.pci.addPvPanic(PVPANIC_ID);
     if (config.ivshmem !== undefined) this.#plugIvshmem(config.ivshmem, taken);
@@ -215,6 +223,15 @@ export class VmDevices {
   /** Locks disk images against other VMs. @throws VmmError */
   lockAll(): void {
     for (const { device } of this.placed.values()) device.lock?.();
+  }
+
+  /**
+   * A device that is to come behind the IOMMU must come to a segment that is behind it as a whole: the guest was told where
+   * such devices are. @throws ContextError with the original's words
+   */
+  checkIommu(config: { iommu?: boolean; pci_segment: number }): void {
+    if (config.iommu !== true || this.iommu?.covers(config.pci_segment) === true) return;
+    throw new ContextError(["Error from device manager"], new Error("Cannot hotplug device behind vIOMMU"));
   }
 
   /** Puts a device on the bus of a running VM, not yet visible. @throws VmmError; the device is released then */

@@ -24,6 +24,7 @@ import { kvmHost } from "./kvm_host.ts";
 import { checkMemory, releaseMemory, setUpMemory, type VmMemory } from "./memory_setup.ts";
 import { MemoryWindows } from "./memory_windows.ts";
 import { PciTopology } from "./pci_topology.ts";
+import { VmIommu } from "./plug/iommu.ts";
 import { plugTpm } from "./plug/tpm.ts";
 import { connectVhostUsers, type VhostUserLinks } from "./plug/vhost_user.ts";
 import { createPlatform } from "./platform.ts";
@@ -132,7 +133,8 @@ function build(
     platform.blocks.tpm.established = tpm?.established ? 1 : 0;
     const warn = (text: string) => onEvent({ kind: "log", level: "warn", key: text, text });
     const windows = new MemoryWindows(platform.apertures, vm, memory.slots);
-    devices = new VmDevices(config, new PciTopology(platform, vm), windows, warn, links);
+    const iommu = VmIommu.of(config);
+    devices = new VmDevices(config, new PciTopology(platform, vm, iommu), windows, warn, links, iommu);
     devices.createAll(consoles);
     const instance: { vm?: Vm } = {};
     const forward = (event: GuestEvent) => {
@@ -174,7 +176,6 @@ function unsupportedDevices(config: VmConfig): ContextError | undefined {
     devices: config.devices?.length,
     user_devices: config.user_devices?.length,
     vdpa: config.vdpa?.length,
-    iommu: config.iommu,
     gdb: config.gdb,
     "virtio-mem": config.memory.hotplug_method === "VirtioMem" && config.memory.hotplug_size !== undefined,
     landlock_enable: config.landlock_enable,

@@ -6,6 +6,7 @@
  */
 import type { GuestMemory } from "@vmm/memory/guest_memory.ts";
 import type { GuestFault } from "./guest_fault.ts";
+import type { EndpointDescription } from "./iommu/translation.ts";
 import type { SplitQueue } from "./queue/split.ts";
 
 export type { GuestFault };
@@ -36,6 +37,8 @@ export interface VirtioDeviceDescriptor<Backend = unknown> {
   readonly block: SharedArrayBuffer;
   /** One eventfd per queue; KVM adds to it when the guest notifies. */
   readonly kickFds: readonly number[];
+  /** Set for a device behind the virtual IOMMU: who it is there. */
+  readonly iommu?: EndpointDescription;
   /** Backend description: paths are opened by main, so descriptors and plain numbers only. */
   readonly backend: Backend;
   /** Queues that have to be served by one thread, by index; absent when that is all of them. The first group leads. */

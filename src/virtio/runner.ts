@@ -26,8 +26,10 @@ import {
   VirtioPciHead,
   type VirtioPciState,
 } from "./pci/block.ts";
+import { VIRTIO_IOMMU_MAP_F_READ, VIRTIO_IOMMU_MAP_F_WRITE } from "./iommu/spec.ts";
+import { EndpointTranslation } from "./iommu/translation.ts";
 import { VIRTIO_STATUS_DRIVER_OK, VIRTIO_STATUS_NEEDS_RESET } from "./pci/layout.ts";
-import { SplitQueue } from "./queue/split.ts";
+import { availBytes, DESCRIPTOR_SIZE, SplitQueue, type SplitQueueLayout, usedBytes } from "./queue/split.ts";
 
 /** What the Worker gives every device. */
 export interface RunnerServices {
@@ -62,6 +64,8 @@ export class DeviceRunner {
   readonly #state: VirtioPciState;
   readonly #msix: MsixTable;
   readonly #env: DeviceEnvironment;
+  /** Set behind the virtual IOMMU: every address the driver gives goes through it. */
+  readonly #translation: EndpointTranslation | undefined;
   #handler: QueueHandler | undefined;
   #queues: readonly SplitQueue[] = [];
   #paused = false;
@@ -84,6 +88,7 @@ export class DeviceRunner {
     this.#state = attachVirtioPci(descriptor.block);
     this.#msix = new MsixTable(this.#state, services.interrupts);
     this.#env = new DeviceEnvironment(services.env, (call) => this.#guard(call));
+    this.#translation = descriptor.iommu && new EndpointTranslation(descriptor.iommu);
     if (paused) {
       this.#paused = true;
       this.#env.pause();
@@ -253,20 +258,38 @@ export class DeviceRunner {
         queues.push(SplitQueue.disabled(words[at + QueueWord.nextAvail]));
         continue;
       }
-      const queue = SplitQueue.create(this.services.memory, {
+      const layout = this.#layout(at, {
         size: words[at + QueueWord.size],
-        descriptors: address(words, at + QueueWord.descLow),
-        driver: address(words, at + QueueWord.driverLow),
-        device: address(words, at + QueueWord.deviceLow),
         eventIndex: hasFeature(acceptedLow, acceptedHigh, VIRTIO_F_RING_EVENT_IDX),
         indirect: hasFeature(acceptedLow, acceptedHigh, VIRTIO_F_RING_INDIRECT_DESC),
         nextAvail: words[at + QueueWord.nextAvail],
         nextUsed: words[at + QueueWord.nextUsed],
       });
+      const queue = SplitQueue.create(this.services.memory, layout, this.#translation);
       if (!(queue instanceof SplitQueue)) return { fault: `queue ${i}: ${queue.fault}` };
       queues.push(queue);
     }
     return queues;
+  }
+
+  /** Completes a layout with where the rings of the queue at word `at` lie. */
+  #layout(
+    at: number,
+    given: Omit<SplitQueueLayout, "descriptors" | "driver" | "device">,
+  ): SplitQueueLayout {
+    const { queues: words } = this.#state;
+    const translation = this.#translation;
+    const ring = (low: number, lengthBytes: number, access: number) =>
+      translation === undefined
+        ? address(words, at + low)
+        : translation.findAll(words[at + low + 1], words[at + low], lengthBytes, access);
+    const both = VIRTIO_IOMMU_MAP_F_READ | VIRTIO_IOMMU_MAP_F_WRITE;
+    return {
+      ...given,
+      descriptors: ring(QueueWord.descLow, DESCRIPTOR_SIZE * given.size, VIRTIO_IOMMU_MAP_F_READ),
+      driver: ring(QueueWord.driverLow, availBytes(given), VIRTIO_IOMMU_MAP_F_READ),
+      device: ring(QueueWord.deviceLow, usedBytes(given), both),
+    };
   }
 
   #takeKicks(): void {

@@ -7,8 +7,10 @@
  * no sense stops the queue with a `GuestFault`.
  * Source: virtio 1.2 §2.7.
  */
-import { GuestMemory, type MappedRegion } from "@vmm/memory/guest_memory.ts";
+import { GuestMemory, MappedRegion } from "@vmm/memory/guest_memory.ts";
 import type { GuestFault } from "../guest_fault.ts";
+import { VIRTIO_IOMMU_MAP_F_READ, VIRTIO_IOMMU_MAP_F_WRITE } from "../iommu/spec.ts";
+import type { EndpointTranslation } from "../iommu/translation.ts";
 import type { DescriptorChain } from "./chain.ts";
 
 export const VIRTQ_DESC_F_NEXT = 1;
@@ -24,6 +26,9 @@ const USED_ELEMENT_SIZE = 8;
 /** Longest chain an indirect table may hold on a short queue. */
 const MIN_CHAIN_LIMIT = 1024;
 const MAX_TOTAL_BYTES = 0xffff_ffff;
+/** Pieces that mappings of an IOMMU may cut the buffers of one chain into. */
+const MAX_PIECES = 8192;
+const WORD_BASE = 2 ** 32;
 
 /** 16-bit words of the two rings. */
 const FLAGS = 0;
@@ -33,6 +38,7 @@ const RING = 2;
 /** Where a queue lies and what was negotiated. */
 export interface SplitQueueLayout {
   readonly size: number;
+  /** Guest physical addresses; negative: not mapped for the device. */
   readonly descriptors: number;
   readonly driver: number;
   readonly device: number;
@@ -71,6 +77,8 @@ export class SplitQueue {
     readonly layout: SplitQueueLayout,
     /** False: the driver did not enable this queue; it never has requests. */
     readonly enabled: boolean,
+    /** What addresses in descriptors mean; absent: guest physical ones. */
+    private readonly translation?: EndpointTranslation,
   ) {
     const { size } = layout;
     const availAt = layout.driver - driver.gpa;
@@ -80,17 +88,27 @@ export class SplitQueue {
     this.#elements = new Uint32Array(device.buffer, usedAt, 1 + 2 * size);
     this.#table = table.view;
     this.#tableBase = layout.descriptors - table.gpa;
-    this.#region = table;
+    // No buffer lies in a region of nothing: each is looked up with its translation.
+    this.#region = translation === undefined ? table : new MappedRegion(0, 0, table.buffer, 0n);
     this.#mask = size - 1;
     this.#limit = Math.max(size, MIN_CHAIN_LIMIT);
     this.#next = this.#seen = layout.nextAvail & 0xffff;
     this.#filled = this.#published = layout.nextUsed & 0xffff;
   }
 
-  /** The queue, or what is wrong with the driver's size or addresses. */
-  static create(memory: GuestMemory, layout: SplitQueueLayout): SplitQueue | GuestFault {
+  /**
+   * The queue, or what is wrong with the driver's size or addresses.
+   *
+   * @param translation of the addresses in descriptors; those of `layout` are physical
+   */
+  static create(
+    memory: GuestMemory,
+    layout: SplitQueueLayout,
+    translation?: EndpointTranslation,
+  ): SplitQueue | GuestFault {
     const { size, descriptors, driver, device } = layout;
     if (size < 1 || size > 32768 || (size & (size - 1)) !== 0) return { fault: `queue size ${size}` };
+    if (descriptors < 0 || driver < 0 || device < 0) return { fault: "a ring is not mapped in one piece" };
     if (descriptors % 16 !== 0 || driver % 2 !== 0 || device % 4 !== 0) {
       return { fault: "a ring is not aligned" };
     }
@@ -100,7 +118,7 @@ export class SplitQueue {
     if (table === undefined || avail === undefined || used === undefined) {
       return { fault: "a ring lies outside RAM" };
     }
-    return new SplitQueue(memory, table, avail, used, layout, true);
+    return new SplitQueue(memory, table, avail, used, layout, true, translation);
   }
 
   /** Stands in for a queue the driver did not enable, or that somebody else serves, from `nextAvail` on. */
@@ -240,7 +258,8 @@ export class SplitQueue {
       if (--budget < 0) return this.#broken("a chain is too long or loops");
       const at = base + index * DESCRIPTOR_SIZE;
       const high = table.getUint32(at + 4, true);
-      let address = table.getUint32(at, true);
+      const low = table.getUint32(at, true);
+      let address = low;
       if (high !== 0) address += high * 0x1_0000_0000; // a slow addition: most buffers lie below 4 GiB
       const length = table.getUint32(at + 8, true);
       const tail = table.getUint32(at + 12, true);
@@ -258,18 +277,25 @@ export class SplitQueue {
         continue;
       }
       if (length !== 0) { // empty buffers are left out
-        if (address < region.gpa || address + length > region.end) {
-          region = this.memory.find(address, length) ?? region;
-          this.#region = region;
-        }
         let pieces = 1;
         if (address >= region.gpa && address + length <= region.end) {
           chain.put(count, region, address - region.gpa, length);
         } else {
-          pieces = this.#putAcross(chain, count, address, length);
+          pieces = this.translation === undefined
+            ? this.#putElsewhere(chain, count, address, length)
+            : this.#putTranslated(
+              this.translation,
+              chain,
+              count,
+              high,
+              low,
+              length,
+              (tail & VIRTQ_DESC_F_WRITE) === 0 ? VIRTIO_IOMMU_MAP_F_READ : VIRTIO_IOMMU_MAP_F_WRITE,
+            );
           if (pieces === 0) {
             return this.#broken(`a buffer of ${length} bytes at 0x${address.toString(16)} lies outside RAM`);
           }
+          region = this.#region;
         }
         if ((tail & VIRTQ_DESC_F_WRITE) === 0) {
           if (readable !== count) return this.#broken("a readable buffer follows a writable one");
@@ -285,6 +311,43 @@ export class SplitQueue {
     if (totalBytes > MAX_TOTAL_BYTES) return this.#broken("a chain describes more than 4 GiB");
     chain.set(head, count, readable, readableBytes, totalBytes - readableBytes);
     return true;
+  }
+
+  /** Puts a buffer into the chain that is not in the region of the last one; returns the pieces, 0 if some of it is not RAM. */
+  #putElsewhere(chain: DescriptorChain, index: number, address: number, length: number): number {
+    const region = this.memory.find(address, length);
+    if (region === undefined) return this.#putAcross(chain, index, address, length);
+    if (this.translation === undefined) this.#region = region;
+    chain.put(index, region, address - region.gpa, length);
+    return 1;
+  }
+
+  /**
+   * Puts a buffer at a device address into the chain, a piece for each mapping; returns the pieces, 0 if the device may not
+   * use some of it so.
+   */
+  #putTranslated(
+    translation: EndpointTranslation,
+    chain: DescriptorChain,
+    index: number,
+    high: number,
+    low: number,
+    length: number,
+    access: number,
+  ): number {
+    let pieces = 0;
+    for (let done = 0; done < length;) {
+      const start = low + done;
+      const carry = start >= WORD_BASE ? 1 : 0;
+      const physical = translation.find(high + carry, start - carry * WORD_BASE, access);
+      if (physical < 0 || index + pieces >= MAX_PIECES) return 0;
+      const take = Math.min(length - done, translation.runBytes);
+      const put = this.#putElsewhere(chain, index + pieces, physical, take);
+      if (put === 0) return 0;
+      pieces += put;
+      done += take;
+    }
+    return pieces;
   }
 
   /** Puts a buffer over the seam of adjacent regions into the chain; returns the pieces, 0 if some of it is not RAM. */
@@ -306,18 +369,20 @@ export class SplitQueue {
   #indirectTable(address: number, lengthBytes: number, flags: number): MappedRegion | undefined {
     const wellFormed = (flags & VIRTQ_DESC_F_NEXT) === 0 && lengthBytes !== 0 &&
       lengthBytes % DESCRIPTOR_SIZE === 0;
-    if (!this.layout.indirect || !wellFormed) return undefined;
+    // Behind an IOMMU indirect tables are not offered.
+    if (!this.layout.indirect || !wellFormed || this.translation !== undefined) return undefined;
     const region = this.#region;
     const near = address >= region.gpa && address + lengthBytes <= region.end;
     return near ? region : this.memory.find(address, lengthBytes);
   }
 }
 
-/** The event words exist only if negotiated; a legacy-minded driver may end its ring at the end of RAM. */
-function availBytes(layout: SplitQueueLayout): number {
+/** Length of an available ring in bytes. The event words exist only if negotiated; a legacy-minded driver may end its ring at the end of RAM. */
+export function availBytes(layout: Pick<SplitQueueLayout, "size" | "eventIndex">): number {
   return 2 * (RING + layout.size + (layout.eventIndex ? 1 : 0));
 }
 
-function usedBytes(layout: SplitQueueLayout): number {
+/** Length of a used ring in bytes. */
+export function usedBytes(layout: Pick<SplitQueueLayout, "size" | "eventIndex">): number {
   return 4 + USED_ELEMENT_SIZE * layout.size + (layout.eventIndex ? 2 : 0);
 }
