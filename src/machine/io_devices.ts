@@ -3,6 +3,7 @@
  *
  * L5, I/O Worker. A new kind of device is a row in `ATTACH`.
  */
+import { Errno } from "@ffi/abi/errno.ts";
 import { monotonicNs, monotonicUsSmall, realtimeNs } from "@ffi/libc/clock.ts";
 import { attachDisk } from "@vmm/backends/disk/attach.ts";
 import { attachTaps } from "@vmm/backends/net/tap_port.ts";
@@ -46,6 +47,8 @@ export interface AttachedDevice {
   readonly start: HandlerFactory;
   /** Closes what `attach` opened. */
   detach(): void;
+  /** An order of main while the driver has not started the device. */
+  idle?(command: { kind: string } & Record<string, unknown>): unknown;
   /** The driver's notifications are not for this Worker: somebody else reads the descriptors. */
   readonly ownsKicks?: boolean;
   /** vCPUs left something in a shared block, perhaps for this device. */
@@ -70,6 +73,10 @@ const ATTACH: Record<string, Attach> = {
       start: (activation) =>
         createBlockHandler({ ...activation, backend }, { disk, limiter, nowUs: monotonicUsSmall }),
       detach: () => disk.close(),
+      idle: ({ kind, sizeBytes }) => ({
+        result: kind === "resize" ? disk.resize(Number(sizeBytes)) : -Errno.EINVAL,
+        idle: true,
+      }),
     };
   },
   console(descriptor, services) {

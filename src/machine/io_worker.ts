@@ -20,7 +20,7 @@ import { CrbBlock, CrbService } from "@vmm/devices/tpm/crb.ts";
 import { VmFd } from "@vmm/hypervisor/kvm/vm.ts";
 import { GuestMemory, type RegionFile } from "@vmm/memory/guest_memory.ts";
 import type { IoEnvironment, VirtioDeviceDescriptor } from "@vmm/virtio/device.ts";
-import { DeviceRunner, type RunnerShare } from "@vmm/virtio/runner.ts";
+import { CONFIG_CHANGED, DeviceRunner, type RunnerShare } from "@vmm/virtio/runner.ts";
 import { type FwCfgDescription, FwCfgItems } from "./fw_cfg_items.ts";
 import { attachDevice, type AttachedDevice } from "./io_devices.ts";
 import { IoLoop } from "./io_loop.ts";
@@ -224,6 +224,16 @@ function stop(): void {
   vm = memory = undefined;
 }
 
+/** An order of main for a device. */
+function command(order: { id: string; command: { kind: string } }): unknown {
+  const device = devices.get(order.id);
+  if (device === undefined) return undefined;
+  const { attached, runner } = device;
+  return attached.idle !== undefined && !runner.active && order.command.kind !== CONFIG_CHANGED
+    ? attached.idle(order.command)
+    : runner.command(order.command);
+}
+
 const service: WorkerService = new WorkerService(
   {
     attach: () => {},
@@ -234,8 +244,7 @@ const service: WorkerService = new WorkerService(
     removeDevice,
     pause,
     resume,
-    command: ({ id, command }: { id: string; command: { kind: string } }) =>
-      devices.get(id)?.runner.command(command),
+    command,
     addRegion,
     windowChanged: (id: string) => devices.get(id)?.runner.command({ kind: "resize" }),
   },

@@ -29,6 +29,7 @@ import { VirtioId } from "@vmm/virtio/device.ts";
 import { balloonActual, resizeBalloon } from "./balloon_control.ts";
 import type { Consoles } from "./consoles.ts";
 import { DeviceTreeMemo } from "./device_tree.ts";
+import { lockAtBoot, lockAtPlug, resizeDisk } from "./disk_control.ts";
 import { IoThreads } from "./io_threads.ts";
 import { loadBootImage } from "./payload_files.ts";
 import { configuredMemory, releaseMemory, type VmMemory } from "./memory_setup.ts";
@@ -88,7 +89,7 @@ export class Vm implements VmInstance {
   async boot(): Promise<void> {
     this.#transition("Running");
     const { devices, memory, platform, vcpus, vm, ioWakeFd, consoles } = this.parts;
-    devices.lockAll();
+    lockAtBoot(devices);
     const payload = this.config.payload ?? {};
     const kernel = payload.firmware ?? payload.kernel;
     if (kernel === undefined) throw new ContextError(["No payload to boot"], undefined);
@@ -235,12 +236,7 @@ export class Vm implements VmInstance {
         const disk = config as DiskConfig;
         if (disk.vhost_user) await links.disk(disk);
         const device = devices.plugDisk(disk, true, links);
-        try {
-          device.lock?.();
-        } catch (error) {
-          device.release();
-          throw error;
-        }
+        lockAtPlug(device);
         return device;
       }
       case "net": {
@@ -315,16 +311,7 @@ export class Vm implements VmInstance {
   async resizeDisk(id: string, sizeBytes: bigint): Promise<void> {
     const placed = this.parts.devices.placed.get(id);
     if (placed === undefined || placed.device.kind !== "block") throw unknownDevice(id);
-    const reply = await this.#io.call<{ result: number }>("command", {
-      id,
-      command: { kind: "resize", sizeBytes: Number(sizeBytes) },
-    });
-    if (reply === undefined) {
-      throw new UnsupportedError(`Resizing disk "${id}"`, "the guest has not started it");
-    }
-    if (reply.result < 0) {
-      throw new ContextError([`Cannot resize disk "${id}"`], new Error(`errno ${-reply.result}`));
-    }
+    await resizeDisk(placed, this.#io, sizeBytes);
   }
 
   async snapshot(): Promise<void> {

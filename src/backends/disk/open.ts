@@ -361,22 +361,44 @@ function resizeDetached(description: DiskDescription, sizeBytes: number): void {
   }
 }
 
+/** Formats that keep the size they were made with, as errors name them. */
+const FIXED_FORMATS: Partial<Record<DiskFormat, string>> = {
+  vhd: "fixed VHD",
+  vhdx: "VHDX",
+  vmdk: "flat VMDK",
+};
+
 /** The error for `Disk.resize` having returned `result`. */
-export function resizeFailed(description: DiskDescription, sizeBytes: number, result: number): DiskError {
-  if (sizeBytes % SECTOR_BYTES !== 0) {
+export function resizeFailed(
+  description: DiskDescription,
+  sizeBytes: number | bigint,
+  result: number,
+): DiskError {
+  if (BigInt(sizeBytes) % BigInt(SECTOR_BYTES) !== 0n) {
     return new DiskError([`Disk image size is not a multiple of ${SECTOR_BYTES}`]);
   }
-  if (description.file.isBlockDevice) {
-    const actual = new ImageFile(description.file).sizeBytes();
-    return new DiskError([
-      "Disk resize failed",
-      "I/O error",
-      `Block device size ${actual} does not match requested size ${sizeBytes}`,
-    ]);
+  const { file, format } = description;
+  const failed = (kind: string, reason: string) =>
+    new DiskError(["Disk resize failed", kind, "Resize failed", reason]);
+  const fixed = FIXED_FORMATS[format];
+  if (fixed !== undefined) {
+    return failed("Unsupported feature (op=resize)", `resize not supported for ${fixed}`);
   }
-  const kind = description.format === "raw" ? "I/O error" : "Unsupported feature (op=resize)";
-  return new DiskError(
-    ["Disk resize failed", kind],
-    new OsError(-result, "ftruncate", description.file.path),
-  );
+  const osError = new OsError(-result, "ftruncate", file.path);
+  if (format === "qcow2") {
+    if (description.backing !== undefined) {
+      return failed("Unsupported feature (op=resize)", "resize not supported with backing files");
+    }
+    const reason = result === -Errno.EINVAL
+      ? "shrinking QCOW2 images is not supported"
+      : result === -Errno.EOPNOTSUPP
+      ? "the image is open for reading only, or names a backing file"
+      : osError.message;
+    return failed("I/O error (op=resize)", reason);
+  }
+  if (file.isBlockDevice) {
+    const actual = new ImageFile(file).sizeBytes();
+    return failed("I/O error", `Block device size ${actual} does not match requested size ${sizeBytes}`);
+  }
+  return failed("I/O error", osError.message);
 }
