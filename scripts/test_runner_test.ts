@@ -1,12 +1,16 @@
 import assert from "node:assert/strict";
+import { relative } from "node:path";
+import { ROOT } from "./source_tree.ts";
 import {
   add,
   denoTest,
+  inOrder,
   judge,
   outcomeNotes,
   parseFailures,
   parseProgress,
   parseSummary,
+  runFolders,
   summary,
   testFiles,
 } from "./test_runner.ts";
@@ -137,4 +141,26 @@ Deno.test("summary() is the last line of a run", () => {
 Deno.test("testFiles() finds tests and bears with folders that are not there", async () => {
   assert.deepEqual(await testFiles(["tests/no_such_folder"]), []);
   assert.ok((await testFiles(["scripts"])).includes("scripts/test_runner_test.ts"));
+});
+
+Deno.test("inOrder() puts files that boot Linux last", () => {
+  assert.deepEqual(inOrder(["a/linux_x_test.ts", "a/linux.ts", "b/a_test.ts", "b/my_linux_test.ts"]), [
+    ...["a/linux.ts", "b/a_test.ts", "b/my_linux_test.ts"],
+    "a/linux_x_test.ts",
+  ]);
+});
+
+Deno.test("runFolders() leaves Linux out when little time is left, and says so", async () => {
+  const directory = await Deno.makeTempDir({ prefix: "nephos-runner-" });
+  const folder = relative(ROOT, directory);
+  try {
+    await Deno.writeTextFile(`${directory}/linux_a_test.ts`, `Deno.test("never", () => {});`);
+    const { tally, notes } = await runFolders([folder], { endMs: performance.now() + 60_000 });
+    assert.deepEqual(tally, { passed: 0, failed: 0, skipped: 1 });
+    assert.deepEqual(notes, [
+      `SKIPPED  ${folder}/linux_a_test.ts: not enough time is left on this machine`,
+    ]);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
 });

@@ -26,7 +26,7 @@ export function guestTest(
   Deno.test({ name: reason ? `${name} (skipped: ${reason})` : name, ignore: reason !== undefined, fn: body });
 }
 
-/** As `guestTest`, with a Linux guest that carries out commands: by hand, with NEPHOS_LINUX_TESTS=1. */
+/** As `guestTest`, with a Linux guest: left out with NEPHOS_LINUX_TESTS=0. Files with such tests are named `linux_…`. */
 export function linuxTest(
   name: string,
   body: (test: Deno.TestContext) => Promise<void>,
