@@ -44,7 +44,8 @@ class PayloadFile implements KernelFile {
 
   constructor(what: PayloadKind, readonly path: string) {
     try {
-      this.#fd = open(path, O.RDONLY);
+      // A FIFO without a writer must not hold up main: it is opened at once, and cannot be read by position.
+      this.#fd = open(path, O.RDONLY | O.NONBLOCK);
     } catch (cause) {
       throw new PayloadError(what, path, cause);
     }

@@ -6,6 +6,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { eventually } from "@tests/framework/deadline.ts";
 import { HttpConnection } from "@tests/framework/http_client.ts";
 import { HALT, pvhElf } from "@tests/framework/tiny_guest.ts";
 import type { CallResult } from "./remote_calls.ts";
@@ -29,7 +30,14 @@ export class RemoteServer implements AsyncDisposable {
     Deno.mkdirSync(this.#path("snapshot"));
     Deno.writeTextFileSync(this.#path("config.json"), JSON.stringify(this.config()));
     this.#process = new Deno.Command(program, {
-      args: ["--api-socket", this.socket, "--seccomp", "false"],
+      args: [
+        "--api-socket",
+        this.socket,
+        "--event-monitor",
+        `path=${this.#path("events")}`,
+        "--seccomp",
+        "false",
+      ],
       cwd: this.directory,
       stdin: "null",
       stdout: "null",
@@ -70,6 +78,40 @@ export class RemoteServer implements AsyncDisposable {
         await new Promise((resolve) => setTimeout(resolve, 2));
       }
     }
+  }
+
+  /** Waits until `text` is among the events. */
+  async told(text: string): Promise<void> {
+    await eventually(
+      `the event ${text}`,
+      async () => (await Deno.readTextFile(this.#path("events"))).includes(text),
+    );
+  }
+
+  /** A VM whose boot waits for the back-end of its disk. */
+  waitingConfig(): unknown {
+    const disks = [{ id: "d0", vhost_user: true, vhost_socket: this.#path("back-end") }];
+    return this.config({ memory: { size: 64 * MIB, shared: true }, disks });
+  }
+
+  /** Begins a boot that lasts until `release` is called: then a back-end comes, leaves, and the boot fails. */
+  async bootSlowly(): Promise<{ release: () => Promise<void> }> {
+    await this.prepare([["vm.create", this.waitingConfig()]]);
+    const connection = await HttpConnection.open(this.socket);
+    const answer = connection.request("PUT", "/api/v1/vm.boot");
+    await this.told('"booting"');
+    const release = async () => {
+      const listener = Deno.listen({ transport: "unix", path: this.#path("back-end") });
+      const refusing = (async () => {
+        for await (const client of listener) client.close();
+      })();
+      const { status, body } = await answer;
+      assert.equal(status, 500, body);
+      connection[Symbol.dispose]();
+      listener.close();
+      await refusing.catch(() => {});
+    };
+    return { release };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
