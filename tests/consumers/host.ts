@@ -20,7 +20,16 @@ const F_SETFD = 2n;
 
 /** Descriptors, closed at the end of the scope. */
 export class Descriptors implements Disposable {
-  constructor(readonly numbers: readonly number[]) {}
+  #numbers: readonly number[];
+
+  constructor(numbers: readonly number[]) {
+    this.#numbers = numbers;
+  }
+
+  /** The open ones. */
+  get numbers(): readonly number[] {
+    return this.#numbers;
+  }
 
   /** The queues of a tap in a namespace, opened from here, as a network plug-in does it. */
   static ofTap(network: NetworkNamespace, name: string, queues = 1): Descriptors {
@@ -50,7 +59,8 @@ export class Descriptors implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.numbers.forEach(close);
+    this.#numbers.forEach(close);
+    this.#numbers = []; // the numbers may be somebody else's from now on
   }
 }
 
