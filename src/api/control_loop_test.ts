@@ -6,7 +6,7 @@ import type { ApiCommand, OperationName } from "./command.ts";
 import { ControlLoop } from "./control_loop.ts";
 import { OperationError } from "./operation_error.ts";
 import { PassedDescriptors } from "./passed_descriptors.ts";
-import { FakeVmFactory } from "./testing/fake_vm.ts";
+import { type FakeCall, FakeVmFactory } from "./testing/fake_vm.ts";
 
 const CONFIG = {
   cpus: { boot_vcpus: 1, max_vcpus: 2 },
@@ -73,6 +73,51 @@ Deno.test("ControlLoop answers ping and info while a mutating operation is under
   assert.match(await vm.call("vm.info"), /"state":"Running"/);
   await vm.stop();
 });
+
+/** Every operation that can last, with the call of the machine it waits in, its body and what has to come before. */
+const LASTING: readonly (readonly [OperationName, FakeCall, body?: unknown, before?: OperationName[]])[] = [
+  ["vm.boot", "boot", undefined, ["vm.shutdown"]],
+  ["vm.pause", "pause"],
+  ["vm.resume", "resume", undefined, ["vm.pause"]],
+  ["vm.shutdown", "shutdown"],
+  ["vm.reboot", "shutdown"],
+  ["vm.delete", "shutdown"],
+  ["vmm.shutdown", "shutdown"],
+  ["vm.nmi", "nmi"],
+  ["vm.resize", "resize", { desired_vcpus: 2 }],
+  ["vm.resize-zone", "resizeZone", { id: "z", desired_ram: 1n }],
+  ["vm.resize-disk", "resizeDisk", { id: "_disk0", desired_size: 1n }],
+  ["vm.snapshot", "snapshot", { destination_url: "file:///" }, ["vm.pause"]],
+  ["vm.coredump", "coredump", { destination_url: "file:///nonexistent/core" }],
+  ...["device", "user-device", "disk", "fs", "pmem", "net", "vdpa", "vsock", "generic-vhost-user"].map((
+    kind,
+  ) => [`vm.add-${kind}` as OperationName, "addDevice", { id: "new" }] as const),
+  ["vm.remove-device", "removeDevice", { id: "_disk0" }],
+];
+
+for (const [operation, waitsIn, body, before = []] of LASTING) {
+  Deno.test(`ControlLoop answers ping and info while ${operation} is under way`, async () => {
+    const vm = start();
+    await vm.call("vm.create", {
+      ...CONFIG,
+      disks: [{ id: "_disk0" }],
+      memory: { ...CONFIG.memory, zones: [{ id: "z", size: 1n }] },
+    });
+    await vm.call("vm.boot");
+    for (const step of before) await vm.call(step);
+    const gate = Promise.withResolvers<void>();
+    vm.factory.gates.set(waitsIn, gate.promise);
+    let over = false;
+    const lasting = vm.call(operation, body).catch(() => {}).then(() => over = true);
+    while (vm.factory.calls.at(-1)?.split(" ")[0] !== waitsIn) await Promise.resolve();
+    assert.match(await vm.call("vmm.ping"), /"pid":7/);
+    assert.match(await vm.call("vm.info"), /"state":"(Created|Running|Paused|Shutdown)"/);
+    assert.equal(over, false);
+    gate.resolve();
+    await lasting;
+    await vm.stop();
+  });
+}
 
 Deno.test("ControlLoop lets counters wait for a mutation that is half done", async () => {
   const vm = start();
