@@ -8,7 +8,7 @@ import { monotonicNs } from "@ffi/libc/clock.ts";
 import { EPOLL, Epoll } from "@ffi/libc/epoll.ts";
 import type { AttendedQueue } from "@vmm/virtio/device.ts";
 import { HostLoad } from "./host_load.ts";
-import { LOOK_US, Patience } from "./patience.ts";
+import { BUSY_LOOK_US, Patience } from "./patience.ts";
 
 interface Watch {
   readonly fd: number;
@@ -43,10 +43,15 @@ export interface LoopHost {
   nowUs(): number;
   /** True if this thread takes its CPU from nobody. */
   hasFreeCpu(): boolean;
+  readonly cpus: number;
 }
 
 function realHost(): LoopHost {
-  return { nowUs: () => monotonicNs() / NS_PER_US, hasFreeCpu: new HostLoad().hasFreeCpu };
+  return {
+    nowUs: () => monotonicNs() / NS_PER_US,
+    hasFreeCpu: new HostLoad().hasFreeCpu,
+    cpus: navigator.hardwareConcurrency,
+  };
 }
 
 /** epoll with callbacks. */
@@ -61,12 +66,14 @@ export class IoLoop {
   readonly #patience: Patience;
   /** When looking last found something, and the length of the last sleep if no queue has accounted for it; microseconds. */
   #foundUs = 0;
+  /** How long nothing may be found. */
+  #lookUs = 0;
   #sleptUs = NOT_SLEPT;
   #nextToken = 1;
 
   /** @param report told of a callback that threw: a bug of ours, the loop goes on */
   constructor(private readonly report: (error: Error) => void, private readonly host: LoopHost = realHost()) {
-    this.#patience = new Patience(host.hasFreeCpu);
+    this.#patience = new Patience(host.hasFreeCpu, host.cpus > 1 ? BUSY_LOOK_US : 0);
   }
 
   /** Calls `ready` whenever `fd` has one of `events`; an fd has one watch at a time. @throws OsError */
@@ -157,7 +164,9 @@ export class IoLoop {
     this.#sleptUs = NOT_SLEPT;
     if (attended.isLookedAt) return true;
     const nowUs = this.host.nowUs();
-    if (!this.#patience.mayLook(nowUs)) return false;
+    const lookUs = this.#patience.lookUs(nowUs);
+    if (lookUs === 0) return false;
+    this.#lookUs = lookUs;
     attended.isLookedAt = true;
     this.#attended[this.#attendedCount++] = attended;
     this.#foundUs = nowUs;
@@ -176,7 +185,7 @@ export class IoLoop {
       else if (looks % LOOKS_PER_TIME !== 0) continue;
       const nowUs = this.host.nowUs();
       if (found) this.#foundUs = nowUs;
-      if (nowUs - this.#foundUs >= LOOK_US) {
+      if (nowUs - this.#foundUs >= this.#lookUs) {
         this.#patience.missed();
         return this.#rest();
       }

@@ -7,12 +7,13 @@ import { IoLoop } from "./io_loop.ts";
 const EPOLLIN = 1;
 
 /** A loop whose clock and host are the test's, and an eventfd that makes it return. */
-function setUp(options: { hasFreeCpu?: boolean } = {}) {
+function setUp(options: { hasFreeCpu?: boolean; cpus?: number } = {}) {
   const errors: string[] = [];
   let nowUs = 0;
   const loop = new IoLoop((error) => errors.push(error.message), {
     nowUs: () => nowUs,
     hasFreeCpu: () => options.hasFreeCpu ?? true,
+    cpus: options.cpus ?? 2,
   });
   const bell = eventfd();
   let turns = 0;
@@ -109,10 +110,24 @@ Deno.test("what came at the last moment is served", () => {
   assert.deepEqual(queue.log.slice(-2), ["rest", "found"]);
 });
 
-Deno.test("nothing is looked at on a host without a free CPU", () => {
-  using rig = setUp({ hasFreeCpu: false });
+Deno.test("a queue is looked at for a shorter while where others wait for a CPU", () => {
+  const looks = [true, false].map((hasFreeCpu) => {
+    using rig = setUp({ hasFreeCpu });
+    const queue = new FakeQueue(() => {
+      rig.pass(0.5);
+      return false;
+    });
+    workComes(rig, rig.loop.attend(queue), 20);
+    assert.equal(queue.log.at(-1), "rest");
+    return queue.log.length;
+  });
+  assert.ok(looks[1] > 1 && looks[1] < looks[0], looks.join());
+});
+
+Deno.test("nothing is looked at where a guest would need the only CPU", () => {
+  using rig = setUp({ hasFreeCpu: false, cpus: 1 });
   const queue = new FakeQueue();
-  workComes(rig, rig.loop.attend(queue));
+  workComes(rig, rig.loop.attend(queue), 20);
   assert.deepEqual(queue.log, []);
 });
 

@@ -3,11 +3,14 @@
  *
  * L5, I/O Worker; pure. Sleeping and being woken costs tens of microseconds and an exit of the guest, looking costs a host
  * CPU. So looking has to earn its keep: it goes on while it finds something, stops when it does not, and is tried again
- * when sleeps turn out so short that it would have found something. It never takes a CPU somebody else is waiting for.
+ * when sleeps turn out so short that it would have found something. Where others wait for a CPU it takes no longer than
+ * what it may save: going to sleep and being woken.
  */
 
 /** Longest time without anything found, microseconds. */
 export const LOOK_US = 50;
+/** The same where others wait for a CPU. */
+export const BUSY_LOOK_US = 20;
 /** A sleep this short, wake-up included, would have been better spent looking, microseconds. */
 const SHORT_SLEEP_US = 100;
 const MOST_CREDIT = 8;
@@ -23,17 +26,20 @@ export class Patience {
   #isFree = false;
   #askedUs = -Infinity;
 
-  /** @param hasFreeCpu true if this thread takes its CPU from nobody; asked rarely */
-  constructor(private readonly hasFreeCpu: () => boolean) {}
+  /**
+   * @param hasFreeCpu true if this thread takes its CPU from nobody; asked rarely
+   * @param busyLookUs 0 on a host with one CPU, where whoever looks keeps the guest from running
+   */
+  constructor(private readonly hasFreeCpu: () => boolean, private readonly busyLookUs = BUSY_LOOK_US) {}
 
-  /** A queue has run empty: is looking worth it now? */
-  mayLook(nowUs: number): boolean {
-    if (this.#credit < ENOUGH_CREDIT) return false;
+  /** A queue has run empty: how long is looking worth it now, in microseconds? 0: not at all. */
+  lookUs(nowUs: number): number {
+    if (this.#credit < ENOUGH_CREDIT) return 0;
     if (nowUs - this.#askedUs >= LOAD_VALID_US) {
       this.#askedUs = nowUs;
       this.#isFree = this.hasFreeCpu();
     }
-    return this.#isFree;
+    return this.#isFree ? LOOK_US : this.busyLookUs;
   }
 
   /** Looking has found something. */
@@ -41,7 +47,7 @@ export class Patience {
     if (this.#credit < MOST_CREDIT) this.#credit++;
   }
 
-  /** Looking has found nothing for `LOOK_US`. */
+  /** Looking has found nothing for as long as it was worth. */
   missed(): void {
     this.#credit = Math.max(0, this.#credit - COST_OF_A_MISS);
   }

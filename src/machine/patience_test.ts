@@ -1,34 +1,34 @@
 import assert from "node:assert/strict";
-import { Patience } from "./patience.ts";
+import { BUSY_LOOK_US, LOOK_US, Patience } from "./patience.ts";
 
 Deno.test("Patience looks once sleeps were short, and stops when that finds nothing", () => {
   const patience = new Patience(() => true);
-  assert.equal(patience.mayLook(0), false);
+  assert.equal(patience.lookUs(0), 0);
   patience.slept(30);
-  assert.equal(patience.mayLook(0), false);
+  assert.equal(patience.lookUs(0), 0);
   patience.slept(30);
-  assert.equal(patience.mayLook(0), true);
+  assert.equal(patience.lookUs(0), LOOK_US);
   patience.missed();
-  assert.equal(patience.mayLook(0), false);
+  assert.equal(patience.lookUs(0), 0);
 });
 
 Deno.test("Patience goes on through a few misses after many finds, but not for ever", () => {
   const patience = new Patience(() => true);
   for (let i = 0; i < 100; i++) patience.found();
   for (let i = 0; i < 3; i++) patience.missed();
-  assert.equal(patience.mayLook(0), true);
+  assert.equal(patience.lookUs(0), LOOK_US);
   patience.missed();
-  assert.equal(patience.mayLook(0), false);
+  assert.equal(patience.lookUs(0), 0);
 });
 
 Deno.test("Patience ends with a long sleep", () => {
   const patience = new Patience(() => true);
   for (let i = 0; i < 100; i++) patience.found();
   patience.slept(5000);
-  assert.equal(patience.mayLook(0), false);
+  assert.equal(patience.lookUs(0), 0);
 });
 
-Deno.test("Patience leaves CPUs to others and asks about them rarely", () => {
+Deno.test("Patience is shorter where others wait for a CPU, and asks about them rarely", () => {
   let isFree = true;
   let asked = 0;
   const patience = new Patience(() => {
@@ -37,12 +37,12 @@ Deno.test("Patience leaves CPUs to others and asks about them rarely", () => {
   });
   patience.found();
   patience.found();
-  assert.equal(patience.mayLook(0), true);
+  assert.equal(patience.lookUs(0), LOOK_US);
   isFree = false;
-  assert.equal(patience.mayLook(1000), true);
+  assert.equal(patience.lookUs(1000), LOOK_US);
   assert.equal(asked, 1);
-  assert.equal(patience.mayLook(10_000), false);
+  assert.equal(patience.lookUs(10_000), BUSY_LOOK_US);
   isFree = true;
-  assert.equal(patience.mayLook(20_000), true);
+  assert.equal(patience.lookUs(20_000), LOOK_US);
   assert.equal(asked, 3);
 });

@@ -1,7 +1,7 @@
 /**
  * Block devices beside the original and beside the least that C can do: cycles per request as a guest's driver sees them.
  *
- *     REFERENCE_VMM=… deno run -A tests/perf/block_beside_original.ts [--rounds N] [--only TEXT] [--servers nephos,original,c]
+ *     REFERENCE_VMM=… deno run -A tests/perf/block_beside_original.ts [--rounds N] [--only REGEXP] [--rows REGEXP] [--servers nephos,original,c]
  *
  * On a machine that others use as well, `--shield` keeps driver and device on a CPU each, ahead of the rest.
  * Nothing is asserted: machines are noisy. Needs KVM and gcc; qcow2 needs qemu-img.
@@ -16,6 +16,7 @@ const { values: options } = parseArgs({
   options: {
     rounds: { type: "string", default: "7" },
     only: { type: "string", default: "" },
+    rows: { type: "string", default: "" },
     servers: { type: "string", default: "nephos,original,c" },
     shield: { type: "boolean", default: false },
   },
@@ -73,11 +74,12 @@ function writeStamped(path: string): void {
 async function measure(
   title: string,
   directory: string,
-  rows: readonly Row[],
+  all: readonly Row[],
   setup: Omit<GuestSetup, "device" | "path">,
   format = "raw",
 ): Promise<void> {
-  if (!title.includes(options.only)) return;
+  if (!new RegExp(options.only).test(title)) return;
+  const rows = all.filter(({ name }) => new RegExp(options.rows).test(name));
   const guests: IoGuest[] = [];
   try {
     for (const server of servers) {
