@@ -139,7 +139,7 @@ conversation("Kata Rust: a sandbox over one connection, from features to kill", 
   assert(Array.isArray(features) && features.every((feature: unknown) => typeof feature === "string"));
   talk.read("feature kvm", features.includes("kvm"));
   talk.read("feature tdx", features.includes("tdx"));
-  talk.read("features", features, "guest_debug and io_uring are not offered: docs/differences.md");
+  talk.read("features", features, "guest_debug is not offered yet: docs/differences.md");
 
   // boot_vm
   talk.read("create", seen(await client.put("vm.create", pretty(vmConfig(directory)))));
