@@ -81,6 +81,7 @@ function vmConfig(directory: string): Record<string, unknown> {
       kernel: join(directory, "vmlinux"),
     },
     serial: { mode: "Socket", socket: join(directory, "serial.sock") },
+    vsock: { cid: 42, socket: join(directory, "vsock.sock") },
   };
 }
 
@@ -196,11 +197,11 @@ conversation("hypeman: an instance that does not start leaves nothing behind", N
   const boot = await client.put("vm.boot");
   assert.equal(boot.status, 500);
   talk.read("boot with a disk in use", seen(boot));
-  // cleanup: SIGKILL; the next process takes the paths over, the serial socket too once hypeman has removed it.
+  // cleanup: SIGKILL; the next process takes the API socket over, the others go with the instance's files.
   vm.kill("SIGKILL");
   await vm.exited;
   assert.equal((await holder.stop()).code, 0);
-  await Deno.remove(join(directory, "serial.sock")).catch(() => {});
+  for (const name of ["serial.sock", "vsock.sock"]) await Deno.remove(join(directory, name)).catch(() => {});
   const next = await startProcess(talk, socket);
   using again = oapiClient(socket);
   talk.read("create again", seen(await again.put("vm.create", config)));

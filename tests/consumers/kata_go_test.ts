@@ -64,6 +64,7 @@ function sandboxConfig(directory: string): Record<string, unknown> {
       queue_size: 1024,
       pci_segment: 1,
     }],
+    vsock: { cid: 3, socket: join(directory, "clh.sock"), iommu: false },
     serial: { mode: "Tty", iommu: false },
     console: { mode: "Off", iommu: false },
     platform: { num_pci_segments: 2 },
@@ -162,6 +163,8 @@ conversation("Kata Go: a sandbox with shared files, networks, hot-plug and its e
   assert.equal(running.state, "Running");
   assert.equal(await tapDescriptors(vm.pid, "tap0_kata"), await tapDescriptors(Deno.pid, "tap0_kata") * 2);
   assert.doesNotMatch(await network.exec("ip", "address", "show", "tap0_kata"), /192\.168\.249\.1/);
+  const agent = join(directory, "clh.sock"); // where the runtime will look for the agent in the guest
+  assert.equal((await Deno.lstat(agent)).isSocket, true);
   await vm.stdout.waitFor("U"); // the console it writes to the sandbox's log
 
   // GetThreadIDs
@@ -229,7 +232,7 @@ conversation("Kata Go: a sandbox with shared files, networks, hot-plug and its e
   talk.read("shutdown", seen(end));
   talk.read("exit", await vm.waitForExit());
   await gone(socket);
-  talk.read("files left", [await there(socket), await there(`${socket}.lock`)]);
+  talk.read("files left", await Promise.all([socket, `${socket}.lock`, agent].map(there)));
   await virtiofsd.child.status; // it ends when its VMM hangs up
 });
 

@@ -61,6 +61,7 @@ function vmConfig(directory: string): Record<string, unknown> {
       id: null,
       pci_segment: 0,
     }],
+    vsock: { cid: 3, socket: join(directory, "ch-vm.sock"), iommu: false, id: null, pci_segment: 0 },
     serial: { file: null, mode: "Tty", iommu: false },
     console: { file: null, mode: "Off", iommu: false },
     iommu: false,
@@ -150,6 +151,8 @@ conversation("Kata Rust: a sandbox over one connection, from features to kill", 
   assert.equal(info.json().state, "Running");
   assert.equal(info.json().config.memory.size, 128 * MIB); // resize_memory reads it
 
+  assert.equal((await Deno.lstat(join(directory, "ch-vm.sock"))).isSocket, true); // hvsock://, for the agent
+
   // add_device of networks: two queue pairs, descriptors with the request line, the body in messages of its own.
   using tap = Descriptors.ofTap(network, "tap0_kata", 2);
   const net = await client.do(
@@ -225,13 +228,14 @@ conversation(
     const vm = await talk.start(["--api-socket", socket]);
     await dial(socket);
     using client = new RustClient(socket);
-    const { fs: _fs, pmem: _pmem, balloon: _balloon, ...config } = vmConfig(directory);
+    const { fs: _fs, pmem: _pmem, balloon: _balloon, vsock: _vsock, ...config } = vmConfig(directory);
     talk.read("create", seen(await client.put("vm.create", pretty(config))));
     // Added to a VM that does not run, they are answered without a body.
     const disk = JSON.stringify({ ...diskConfig(join(directory, "disk.img")), id: "initdata" });
     talk.read("add-disk", seen(await client.put("vm.add-disk", disk)));
     const vsock = { cid: 3, socket: join(directory, "kata.hvsock"), iommu: false, id: null, pci_segment: 0 };
     talk.read("add-vsock", seen(await client.put("vm.add-vsock", JSON.stringify(vsock))));
+    talk.read("add-vsock again", seen(await client.put("vm.add-vsock", JSON.stringify(vsock))));
     const fs = {
       tag: "kataShared",
       socket: "/nonexistent",
