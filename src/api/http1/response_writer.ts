@@ -13,9 +13,9 @@ const NO_CONTENT = 204;
 
 const encoder = new TextEncoder();
 
-/** The last short answer: clients that poll get the same one again and again. */
+/** The last answer of usual size: clients that poll get the same one again and again. */
 let last: { status: number; body: string | undefined; bytes: Uint8Array<ArrayBuffer> } | undefined;
-const SHORT_BODY = 1024;
+const SHORT_BODY = 16 << 10;
 
 /** An answer of the API. The bytes are good until the next call, and not to be changed. */
 export function responseBytes(response: HttpResponse): Uint8Array<ArrayBuffer> {

@@ -4,7 +4,7 @@
  * L6, main isolate. Source: spec/rest-api.md §4.
  */
 import type { VmConfig } from "@schemas/api/vm_config.ts";
-import { jsonReply } from "../command.ts";
+import { type ApiReply, jsonReply } from "../command.ts";
 import type { Operation } from "../operation.ts";
 import type { Vmm } from "../vmm.ts";
 
@@ -21,6 +21,29 @@ function shrunkBytes(vmm: Vmm): bigint {
   return bytes > 0n ? bytes : 0n;
 }
 
+/** What an answer is made of. Texts are kept by the Vmm, so the same state gives the same ones. */
+interface InfoParts {
+  readonly config: string;
+  readonly state: string;
+  readonly memoryBytes: bigint;
+  /** Absent without an instance. */
+  readonly tree?: string;
+}
+
+/** The last answer: clients poll, and little changes in between. */
+let last: { readonly parts: InfoParts; readonly reply: ApiReply } | undefined;
+
+function replyOf(parts: InfoParts): ApiReply {
+  const { config, state, memoryBytes, tree } = parts;
+  const same = last !== undefined && last.parts.tree === tree && last.parts.config === config &&
+    last.parts.state === state && last.parts.memoryBytes === memoryBytes;
+  if (!same) {
+    const head = `{"config":${config},"state":"${state}","memory_actual_size":${memoryBytes}`;
+    last = { parts, reply: jsonReply(tree === undefined ? `${head}}` : `${head},"device_tree":${tree}}`) };
+  }
+  return last!.reply;
+}
+
 /** Answers at once, whatever is under way. */
 export const vmInfo: Operation<"vm.info"> = {
   name: "vm.info",
@@ -28,14 +51,13 @@ export const vmInfo: Operation<"vm.info"> = {
   concurrency: "immediate",
   run(vmm) {
     const { view } = vmm;
-    const head = `{"config":${vmm.configText()},"state":`;
+    const config = vmm.configText();
     if (view === undefined) {
-      return jsonReply(`${head}"Created","memory_actual_size":${configuredMemory(vmm.wantConfig())}}`);
+      return replyOf({ config, state: "Created", memoryBytes: configuredMemory(vmm.wantConfig()) });
     }
-    const memory = view.memoryActualSize - shrunkBytes(vmm);
-    const tree = vmm.deviceTreeText(view.deviceTree);
-    return jsonReply(
-      `${head}"${view.state}","memory_actual_size":${memory > 0n ? memory : 0n},"device_tree":${tree}}`,
-    );
+    const { state, memoryActualSize, deviceTree } = view;
+    const memory = memoryActualSize - shrunkBytes(vmm);
+    const tree = vmm.deviceTreeText(deviceTree);
+    return replyOf({ config, state, memoryBytes: memory > 0n ? memory : 0n, tree });
   },
 };
