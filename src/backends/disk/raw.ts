@@ -54,6 +54,16 @@ export class RawDisk implements Disk {
     return this.#path.write(token, iov, count, lengthBytes, offset);
   }
 
+  transferNow(
+    isWrite: boolean,
+    iov: Uint8Array<ArrayBuffer>,
+    count: number,
+    lengthBytes: number,
+    offset: number,
+  ): number {
+    return this.#path.now(isWrite, iov, count, lengthBytes, offset);
+  }
+
   flush(token: number): number {
     return this.#path.flush(token);
   }

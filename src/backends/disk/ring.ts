@@ -97,6 +97,20 @@ export class DataPath {
     return this.#prepare(ring, true, token, iov, count, lengthBytes, offset);
   }
 
+  /** Reads or writes without waiting for the medium; anything but `lengthBytes`: use `read` or `write`. */
+  now(
+    isWrite: boolean,
+    iov: Uint8Array<ArrayBuffer>,
+    count: number,
+    lengthBytes: number,
+    offset: number,
+  ): number {
+    if (this.#isDirect) return -Errno.EAGAIN;
+    if (isWrite) return this.#file.write(iov, count, lengthBytes, offset);
+    if (this.#ring === undefined) return this.#file.read(iov, count, lengthBytes, offset);
+    return preadvCached(this.#file.fd, iov, count, offset);
+  }
+
   /** Makes what was written durable; 0, `-errno` or `IO_PENDING`. */
   flush(token: number): number {
     const ring = this.#ring;

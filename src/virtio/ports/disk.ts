@@ -40,6 +40,17 @@ export interface Disk {
     lengthBytes: number,
     offset: number,
   ): number;
+  /**
+   * Reads or writes, at once or not at all worth mentioning: with any other result than `lengthBytes` the caller asks again
+   * by `read` or `write`. Absent if that is never possible.
+   */
+  transferNow?(
+    isWrite: boolean,
+    iov: Uint8Array<ArrayBuffer>,
+    count: number,
+    lengthBytes: number,
+    offset: number,
+  ): number;
   /** Makes everything written before durable. */
   flush(token: number): number;
   /** Gives a range's space back; it reads as zeroes or as before. */

@@ -98,6 +98,12 @@ export class DescriptorChain {
     return entries;
   }
 
+  /** Copies the first `entries` that `gather` left into a longer list, from word `at` on. */
+  copyVectors(entries: number, target: Uint32Array, at: number): void {
+    const vectors = this.#vectors;
+    for (let i = 0; i < entries * VECTOR_WORDS; i++) target[at + i] = vectors[i];
+  }
+
   /** A byte of the readable part; 0 past its end. */
   readU8(offset: number): number {
     let skip = offset;

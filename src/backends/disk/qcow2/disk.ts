@@ -128,6 +128,23 @@ export class Qcow2Disk implements Disk {
     }
   }
 
+  transferNow(
+    isWrite: boolean,
+    iov: Uint8Array<ArrayBuffer>,
+    count: number,
+    lengthBytes: number,
+    offset: number,
+  ): number {
+    if (isWrite && this.#readonly) return -Errno.EROFS;
+    try {
+      const host = this.#adjacent(offset, lengthBytes, isWrite ? COPIED : 0);
+      const isThere = host >= 0 && (isWrite || host + lengthBytes <= this.#meta.refcounts.fileBytes);
+      return isThere ? this.#path.now(isWrite, iov, count, lengthBytes, host) : -Errno.EAGAIN;
+    } catch {
+      return -Errno.EAGAIN; // who asks again gets to know
+    }
+  }
+
   flush(token: number): number {
     if (this.#readonly) return 0;
     try {

@@ -9,10 +9,10 @@ import type { RateLimiter } from "@vmm/base/rate_limiter.ts";
 import type { Activation, QueueHandler } from "@vmm/virtio/device.ts";
 import { hasFeature } from "@vmm/virtio/features.ts";
 import { type Disk, IO_PENDING } from "@vmm/virtio/ports/disk.ts";
-import { DescriptorChain } from "@vmm/virtio/queue/chain.ts";
 import { BlockCounters } from "./counters.ts";
 import { setCapacity } from "./model.ts";
-import { type BlockLimits, BlockRequest, NO_STATUS, PROCEED } from "./request.ts";
+import { type BlockLimits, type BlockRequest, NO_STATUS, PROCEED } from "./request.ts";
+import { RequestRun } from "./run.ts";
 import {
   BlockConfig,
   RequestHeader,
@@ -88,8 +88,10 @@ class BlockHandler implements QueueHandler {
   readonly #counters: BlockCounters;
   readonly #limits: BlockLimits;
   readonly #serial: Uint8Array;
-  readonly #chain = new DescriptorChain();
-  readonly #request = new BlockRequest();
+  readonly #run = new RequestRun();
+  /** The member of the run that is being carried out. */
+  #chain = this.#run.at(0).chain;
+  #request = this.#run.at(0).request;
 
   /** First token of each queue; a token is that plus the head of a chain. */
   readonly #firstToken: number[] = [];
@@ -255,37 +257,80 @@ class BlockHandler implements QueueHandler {
   /** Takes up to `wanted` requests; returns how many there were, or −1 when the limiter says stop. */
   #serveBatch(index: number, wanted: number, startUs: number): number {
     const queue = this.#activation.queues[index];
-    const chain = this.#chain;
+    const run = this.#run;
     const first = this.#firstToken[index];
     this.#batch = (this.#batch + 1) >>> 0;
-    for (let taken = 0; taken < wanted; taken++) {
-      if (!queue.pop(chain)) return taken;
+    let taken = 0;
+    for (; taken < wanted; taken++) {
+      const { chain, request } = run.at(run.count);
+      if (!queue.pop(chain)) break;
       const token = first + chain.head;
       if (this.#state[token] !== IDLE || this.#usedInBatch[token] === this.#batch) {
+        this.#executeRun(index, startUs);
         this.#break(`head ${chain.head} was made available again while it was in use`);
         return taken;
       }
-      const verdict = this.#request.parse(chain, this.#limits);
-      if (verdict === PROCEED) {
-        if (this.#limiter !== undefined && !this.#mayPass()) {
-          queue.rewind(1);
-          return -1;
-        }
-        this.#usedInBatch[token] = this.#batch;
-        this.#execute(index, token, startUs);
-      } else {
+      const verdict = request.parse(chain, this.#limits);
+      if (verdict !== PROCEED) {
         this.#usedInBatch[token] = this.#batch;
         if (verdict !== NO_STATUS) chain.writeU8(chain.writableBytes - 1, verdict);
         queue.push(chain.head, verdict === NO_STATUS ? 0 : 1);
         this.#unpublished[index] = 1;
+        continue;
       }
+      if (this.#limiter !== undefined && !this.#mayPass(request)) {
+        this.#executeRun(index, startUs);
+        queue.rewind(1);
+        return -1;
+      }
+      this.#usedInBatch[token] = this.#batch;
+      if (run.count > 0 && !run.continues()) this.#executeRun(index, startUs);
+      run.take();
     }
-    return wanted;
+    this.#executeRun(index, startUs);
+    return taken;
+  }
+
+  /** Carries out what the run holds; the request behind it, if it was filled in, becomes the first of the next run. */
+  #executeRun(index: number, startUs: number): void {
+    const run = this.#run;
+    const { count } = run;
+    if (count > 1 && this.#transferTogether(index)) {
+      run.clear();
+      return;
+    }
+    const first = this.#firstToken[index];
+    for (let i = 0; i < count; i++) {
+      const { chain, request } = run.at(i);
+      this.#chain = chain;
+      this.#request = request;
+      this.#execute(index, first + chain.head, startUs);
+    }
+    if (count > 0) run.clear();
+  }
+
+  /** Reads or writes the run by one call; false if that did not do it. */
+  #transferTogether(index: number): boolean {
+    const run = this.#run;
+    const disk = this.#disk;
+    const { request: { type, sector } } = run.at(0);
+    const isWrite = type === VIRTIO_BLK_T_OUT;
+    if (disk.transferNow === undefined || (isWrite && !this.#writeback) || !run.gather()) return false;
+    const { lengthBytes } = run;
+    const offset = sector * SECTOR_BYTES;
+    if (disk.transferNow(isWrite, run.iovec, run.vectors, lengthBytes, offset) !== lengthBytes) return false;
+    this.#turnBytes += lengthBytes;
+    for (let i = 0; i < run.count; i++) {
+      const { chain, request } = run.at(i);
+      const status = this.#account(type, request.lengthBytes, request.lengthBytes);
+      chain.writeU8(chain.writableBytes - 1, status);
+      this.#answer(index, chain.head, type, request.lengthBytes, status);
+    }
+    return true;
   }
 
   /** Asks the limiter: data transfers count their bytes, everything counts as an operation. */
-  #mayPass(): boolean {
-    const { type, lengthBytes } = this.#request;
+  #mayPass({ type, lengthBytes }: BlockRequest): boolean {
     const isTransfer = type === VIRTIO_BLK_T_IN || type === VIRTIO_BLK_T_OUT;
     return this.#limiter!.tryRequest(isTransfer ? lengthBytes : 0);
   }

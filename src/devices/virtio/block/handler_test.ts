@@ -304,3 +304,73 @@ Deno.test("block counters start as the original's and count exactly", () => {
     150n,
   ]);
 });
+
+/** Submits reads or writes of one sector each and kicks once; the answers in order. */
+function oneBatch(rig: BlockRig, requests: readonly (readonly [type: number, sector: number])[]) {
+  const submitted = requests.map(([type, sector]) =>
+    type === VIRTIO_BLK_T_IN
+      ? rig.submit(type, sector, undefined, 512)
+      : rig.submit(type, sector, new Uint8Array(type === VIRTIO_BLK_T_OUT ? 512 : 0).fill(sector))
+  );
+  rig.handler.onKick(0);
+  return submitted.map((one, i) => rig.answer(one, requests[i][0] === VIRTIO_BLK_T_IN ? 512 : 0));
+}
+
+const called = (rig: BlockRig) =>
+  rig.disk.calls.map(({ operation, offset, lengthBytes }) =>
+    `${operation} ${offset / 512}+${lengthBytes / 512}`
+  );
+
+Deno.test("block handler does adjacent transfers of a batch by one call", () => {
+  const rig = new BlockRig();
+  rig.disk.together = true;
+  const [IN, OUT] = [VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT];
+  const written = oneBatch(rig, [[OUT, 4], [OUT, 5], [OUT, 6], [OUT, 9], [OUT, 10]]);
+  assert.deepEqual(written.map(({ status, writtenBytes }) => [status, writtenBytes]), Array(5).fill([0, 1]));
+  const read = oneBatch(rig, [[IN, 4], [IN, 5], [IN, 9], [OUT, 10], [IN, 11]]);
+  assert.deepEqual(read.map(({ data }) => data[0] ?? -1), [4, 5, 9, -1, 0]);
+  assert.deepEqual(called(rig), [
+    "write 4+3",
+    "write 9+2",
+    "read 4+2",
+    "read 9+1",
+    "write 10+1",
+    "read 11+1",
+  ]);
+  const { read_ops, read_bytes, write_ops, write_bytes } = readBlockCounters(rig.counters);
+  assert.deepEqual([read_ops, read_bytes, write_ops, write_bytes], [4n, 2048n, 6n, 3072n]);
+});
+
+Deno.test("block handler keeps the order of what it cannot do together", () => {
+  const rig = new BlockRig();
+  rig.disk.together = true;
+  const [OUT, FLUSH] = [VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH];
+  oneBatch(rig, [[OUT, 1], [OUT, 2], [FLUSH, 0], [OUT, 3], [OUT, 4]]);
+  assert.deepEqual(called(rig), ["write 1+2", "flush 0+0", "write 3+2"]);
+});
+
+Deno.test("block handler does transfers one by one when together fails, so that each has its own status", () => {
+  const rig = new BlockRig();
+  rig.disk.together = true;
+  rig.disk.failWith = -28;
+  const answers = oneBatch(rig, [[VIRTIO_BLK_T_OUT, 1], [VIRTIO_BLK_T_OUT, 2]]);
+  assert.deepEqual(answers.map(({ status }) => status), [VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_IOERR]);
+  assert.deepEqual(called(rig), ["write 1+2", "write 1+1", "write 2+1"]);
+});
+
+Deno.test("block handler flushes after each of adjacent writes in write-through mode", () => {
+  const rig = new BlockRig({ features: 0n });
+  rig.disk.together = true;
+  oneBatch(rig, [[VIRTIO_BLK_T_OUT, 1], [VIRTIO_BLK_T_OUT, 2]]);
+  assert.deepEqual(called(rig), ["write 1+1", "flush 0+0", "write 2+1", "flush 0+0"]);
+});
+
+Deno.test("block handler answers what came before a head that comes twice in a run", () => {
+  const rig = new BlockRig();
+  rig.disk.together = true;
+  const first = rig.submit(VIRTIO_BLK_T_OUT, 1, new Uint8Array(512));
+  rig.driver.offer(first.head);
+  rig.handler.onKick(0);
+  assert.match(rig.faults[0]?.fault ?? "", /made available again/);
+  assert.deepEqual(called(rig), ["write 1+1"]);
+});

@@ -8,6 +8,7 @@ import { type Disk, type DiskCompletion, IO_PENDING } from "@vmm/virtio/ports/di
 
 const SECTOR_BYTES = 512;
 const EIO = 5;
+const EAGAIN = 11;
 
 /** What was asked of the disk. */
 export interface DiskCall {
@@ -23,6 +24,8 @@ export class FakeDisk implements Disk {
   readonly calls: DiskCall[] = [];
   /** Result of the next operations instead of success. */
   failWith: number | undefined;
+  /** Adjacent requests may come as one. */
+  together = false;
   /** Operations wait until `finish` (or a drain). */
   async = false;
   readonly #waiting: { token: number; result: number }[] = [];
@@ -68,6 +71,19 @@ export class FakeDisk implements Disk {
       }
       return at - offset;
     });
+  }
+
+  transferNow(
+    isWrite: boolean,
+    iov: Uint8Array<ArrayBuffer>,
+    count: number,
+    lengthBytes: number,
+    offset: number,
+  ): number {
+    if (!this.together || this.async) return -EAGAIN;
+    return isWrite
+      ? this.write(0, iov, count, lengthBytes, offset)
+      : this.read(0, iov, count, lengthBytes, offset);
   }
 
   flush(token: number): number {
