@@ -221,7 +221,8 @@ export class Vm implements VmInstance {
 
   async addDevice(kind: HotplugKind, config: unknown, _fds: readonly number[]): Promise<PciDeviceAddress> {
     this.parts.devices.checkIommu(config as { iommu?: boolean; pci_segment: number });
-    const placed = this.parts.devices.plugLive(await this.#plug(kind, config));
+    const named = this.parts.devices.named(kind, config as object);
+    const placed = this.parts.devices.plugLive(await this.#plug(kind, named));
     await this.#io.call("addDevice", placed.descriptor);
     await this.parts.vcpus.call("addFunction", this.#io.withWake(placed.fn));
     this.#show(placed);
@@ -253,7 +254,7 @@ export class Vm implements VmInstance {
       case "pmem":
         return devices.plugPmem(config as PmemConfig);
       case "vsock":
-        return devices.plugVsock(config as VsockConfig, true);
+        return devices.plugVsock(config as VsockConfig);
       default:
         throw new UnsupportedError(`Hot-plugging a ${kind} device`, NOT_YET);
     }

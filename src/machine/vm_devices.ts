@@ -37,6 +37,7 @@ import {
 } from "./plug/vhost_user.ts";
 import { plugVsock } from "./plug/vsock.ts";
 import { plugWatchdog } from "./plug/watchdog.ts";
+import type { HotplugKind } from "./vm_port.ts";
 
 /** Prefixes of generated ids; all kinds share one counter. */
 export const ID_PREFIX = {
@@ -47,6 +48,11 @@ export const ID_PREFIX = {
   genericVhostUser: "_generic_vhost_user",
   vsock: "_vsock",
 } as const;
+
+const HOTPLUG_PREFIX: Partial<Record<HotplugKind, string>> = {
+  ...ID_PREFIX,
+  "generic-vhost-user": ID_PREFIX.genericVhostUser,
+};
 
 const PVPANIC_ID = "__pvpanic";
 
@@ -82,6 +88,13 @@ export class VmDevices {
   /** A fresh id, or the configured one. */
   idFor(prefix: string, configured: string | undefined): string {
     return configured ?? `${prefix}${this.#nextId++}`;
+  }
+
+  /** The configuration of a device to be added, with an id: it is taken even if the device then cannot be made. */
+  named<T extends object>(kind: HotplugKind, config: T): T & { id?: string } {
+    const { id } = config as { id?: string };
+    const prefix = HOTPLUG_PREFIX[kind];
+    return prefix === undefined ? config : { ...config, id: this.idFor(prefix, id) };
   }
 
   /**
@@ -128,7 +141,7 @@ export class VmDevices {
     );
     const fs = config.fs?.map((one) => open(this.plugFs(one, this.links), one));
     const pmem = config.pmem?.map((one) => open(this.plugPmem(one), one));
-    const vsock = config.vsock && open(this.plugVsock(config.vsock, false), config.vsock);
+    const vsock = config.vsock && open(this.plugVsock(config.vsock), config.vsock);
     if (config.balloon !== undefined) open(plugBalloon(config.balloon));
     if (config.watchdog) open(plugWatchdog());
     if (config.rtc !== undefined) open(plugRtc(config.rtc));
@@ -201,15 +214,8 @@ export class VmDevices {
   }
 
   /** Opens the device's socket. @throws ContextError with the original's words */
-  plugVsock(config: VsockConfig, hotplugged: boolean): PluggedDevice {
-    if (hotplugged) this.#checkHotplug(config);
+  plugVsock(config: VsockConfig): PluggedDevice {
     return plugVsock(config, this.idFor(ID_PREFIX.vsock, config.id));
-  }
-
-  /** The virtual IOMMU learns at boot what is behind it, whole segments aside. @throws ContextError */
-  #checkHotplug({ iommu, pci_segment: segment }: { iommu: boolean; pci_segment: number }): void {
-    if (!iommu || this.config.platform?.iommu_segments?.includes(segment)) return;
-    throw new ContextError(["Error from device manager"], new Error("Cannot hotplug device behind vIOMMU"));
   }
 
   #place(device: PluggedDevice, taken: ReadonlyMap<string, number>): void {

@@ -72,6 +72,24 @@ const MACHINES: Machine[] = [
   { name: "balloon", args: ["--balloon", "size=16M,deflate_on_oom=on,free_page_reporting=on"] },
   { name: "watchdog and clock", args: ["--watchdog", "--rtc", "id=clock"] },
   { name: "persistent memory", args: ["--pmem", "file={second},discard_writes=on"] },
+  {
+    name: "everything that can be behind a virtual IOMMU",
+    args: [
+      ...["--console", "null,iommu=on", "--rng", "src=/dev/urandom,iommu=on", "--watchdog"],
+      ...["--disk", "path={disk},image_type=raw,iommu=on"],
+      ...["--net", "tap=tap0,mac=52:54:00:01:02:03,iommu=on", "--balloon", "size=16M,iommu=on"],
+      ...["--rtc", "id=clock,iommu=on", "--pmem", "file={second},iommu=on", "--pvpanic"],
+    ],
+  },
+  {
+    name: "segments behind a virtual IOMMU",
+    args: [
+      ...["--platform", "num_pci_segments=3,iommu_segments=[2,1],iommu_address_width=40"],
+      ...["--rng", "src=/dev/urandom,iommu=on,pci_segment=1", "--balloon", "size=16M,iommu=on"],
+      ...["--disk", "path={disk},image_type=raw,pci_segment=2,pci_device_id=7,iommu=on"],
+    ],
+    segments: 3,
+  },
 ];
 
 async function viewOf(

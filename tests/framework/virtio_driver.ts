@@ -69,6 +69,8 @@ export interface Completion {
 
 /** Guest memory for rings and buffers; one for all drivers of a puppet. */
 export class DriverMemory {
+  /** What a device behind an IOMMU is told instead of an address: this much more. */
+  deviceOffset = 0;
   #next = FIRST_FREE_GPA;
 
   constructor(readonly puppet: Puppet) {}
@@ -97,6 +99,7 @@ export class VirtioDriver {
   /**
    * Finds the device, negotiates all it offers (or `features`), sets up every queue and starts it.
    *
+   * @param nth of several devices of a kind, from 0 on
    * @throws Error if there is no such device, or it does not accept the features
    */
   static async start(
@@ -104,8 +107,9 @@ export class VirtioDriver {
     virtioId: number,
     features = ~0n,
     queueSize = 16,
+    nth = 0,
   ): Promise<VirtioDriver> {
-    const driver = new VirtioDriver(memory, await findSlot(memory.puppet, virtioId));
+    const driver = new VirtioDriver(memory, await findSlot(memory.puppet, virtioId, nth));
     await driver.#locate();
     await driver.restart(features, queueSize);
     return driver;
@@ -141,6 +145,12 @@ export class VirtioDriver {
     await this.memory.puppet.run(["writel", at, value]);
   }
 
+  /** Writes one byte of the device configuration. */
+  async writeConfigByte(offset: number, value: number): Promise<void> {
+    const at = await this.#map(this.#device + offset);
+    await this.memory.puppet.run(["writeb", at, value]);
+  }
+
   /** Tells the device of new buffers in a queue. */
   async notify(index: number): Promise<void> {
     const at = await this.#map(this.#notify + this.queues[index].notifyOffset * this.#notifyMultiplier);
@@ -170,8 +180,14 @@ export class VirtioDriver {
     );
     const size = Math.min(maxSize, wantedSize);
     const queue = new DriverQueue(this.memory, size, maxSize, notifyOffset);
-    const address = (register: number, gpa: number) =>
-      [["writel", register, gpa % WORD_BASE], ["writel", register + 4, Math.floor(gpa / WORD_BASE)]] as const;
+    const address = (register: number, gpa: number) => {
+      const at = gpa + this.memory.deviceOffset;
+      return [["writel", register, at % WORD_BASE], [
+        "writel",
+        register + 4,
+        Math.floor(at / WORD_BASE),
+      ]] as const;
+    };
     await this.#run(
       ["writew", COMMON.queue_size, size],
       ...address(COMMON.queue_desc, queue.descriptors),
@@ -264,7 +280,7 @@ export class DriverQueue {
       if ("send" in buffer) await puppet.writeMemory(at, buffer.send);
       const last = index === buffers.length - 1;
       const view = new DataView(new ArrayBuffer(DESCRIPTOR_BYTES));
-      view.setBigUint64(0, BigInt(at), true);
+      view.setBigUint64(0, BigInt(at + this.memory.deviceOffset), true);
       view.setUint32(8, length, true);
       view.setUint16(12, ("send" in buffer ? 0 : DESC_F_WRITE) | (last ? 0 : DESC_F_NEXT), true);
       view.setUint16(14, (head + index + 1) % this.size, true);
@@ -297,9 +313,12 @@ export class DriverQueue {
   }
 }
 
-async function findSlot(puppet: Puppet, virtioId: number): Promise<number> {
+async function findSlot(puppet: Puppet, virtioId: number, nth: number): Promise<number> {
   const wanted = (VIRTIO_DEVICE_BASE + virtioId) * 0x1_0000 + VIRTIO_VENDOR;
-  for (let slot = 0; slot < SLOTS; slot++) if (await readPci(puppet, slot, 0) === wanted) return slot;
+  let skip = nth;
+  for (let slot = 0; slot < SLOTS; slot++) {
+    if (await readPci(puppet, slot, 0) === wanted && skip-- === 0) return slot;
+  }
   throw new Error(`No virtio device ${virtioId} on PCI segment 0`);
 }
 

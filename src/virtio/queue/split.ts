@@ -108,7 +108,9 @@ export class SplitQueue {
   ): SplitQueue | GuestFault {
     const { size, descriptors, driver, device } = layout;
     if (size < 1 || size > 32768 || (size & (size - 1)) !== 0) return { fault: `queue size ${size}` };
-    if (descriptors < 0 || driver < 0 || device < 0) return { fault: "a ring is not mapped in one piece" };
+    if (descriptors < 0 || driver < 0 || device < 0) {
+      return { fault: "a ring is not mapped for the device in one piece" };
+    }
     if (descriptors % 16 !== 0 || driver % 2 !== 0 || device % 4 !== 0) {
       return { fault: "a ring is not aligned" };
     }
@@ -293,7 +295,10 @@ export class SplitQueue {
               (tail & VIRTQ_DESC_F_WRITE) === 0 ? VIRTIO_IOMMU_MAP_F_READ : VIRTIO_IOMMU_MAP_F_WRITE,
             );
           if (pieces === 0) {
-            return this.#broken(`a buffer of ${length} bytes at 0x${address.toString(16)} lies outside RAM`);
+            const problem = this.translation === undefined
+              ? "lies outside RAM"
+              : "is not mapped for the device";
+            return this.#broken(`a buffer of ${length} bytes at 0x${address.toString(16)} ${problem}`);
           }
           region = this.#region;
         }
