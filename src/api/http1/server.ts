@@ -21,7 +21,11 @@ const FIRST_CONNECTION = 2;
 const TOKEN_LIMIT = 0xffff_ffff;
 const RECEIVE_BYTES = 64 << 10;
 /** How long main may wait for a client's next request, in microseconds. */
-const NEXT_REQUEST_US = 40;
+const NEXT_REQUEST_US = 150;
+/** More than any answer takes that waits for nothing. */
+const MICROTASKS_PER_ANSWER = 200;
+/** How long other users of the event loop may be kept waiting. */
+const DISPATCHES_PER_TURN = 8;
 /** Pause after the host ran out of descriptors. */
 const ACCEPT_PAUSE_MS = 100;
 const CONNECTION_EVENTS = EPOLL.IN | EPOLL.OUT | EPOLL.RDHUP | EPOLL.ET;
@@ -36,6 +40,8 @@ export class Http1Server {
   readonly #connections = new Map<number, Connection>();
   readonly #host: ConnectionHost;
   #nextToken = FIRST_CONNECTION;
+  /** Since the last turn of the event loop. */
+  #dispatches = 0;
   #closing = false;
 
   /** @param listener a listening socket, non-blocking; stays the caller's until `close` */
@@ -55,19 +61,37 @@ export class Http1Server {
       let count = await this.#epoll.waitPooled(-1);
       while (count > 0 && !this.#closing) {
         this.#dispatchAll(count);
+        await this.#settle();
         // A client that has its answer often sends the next request at once: catching it here saves two thread switches.
-        // The turn of the event loop in between lets answers, timers and Workers have theirs.
-        await new Promise<void>((resolve) => setImmediate(resolve));
         count = this.#epoll.waitBriefly(NEXT_REQUEST_US);
       }
     }
+  }
+
+  /**
+   * Lets requests be answered. Those that ask for no more than a look at the VMM are done in microtasks; a turn of the event
+   * loop, which answers of Workers and timers need, costs as much as such a request and comes for the others, and now and then.
+   */
+  async #settle(): Promise<void> {
+    for (let tick = 0; tick < MICROTASKS_PER_ANSWER; tick++) {
+      if (!this.#answering()) break;
+      await undefined;
+    }
+    if (++this.#dispatches < DISPATCHES_PER_TURN && !this.#answering()) return;
+    this.#dispatches = 0;
+    await new Promise<void>((resolve) => setImmediate(resolve));
+  }
+
+  #answering(): boolean {
+    for (const connection of this.#connections.values()) if (connection.busy) return true;
+    return false;
   }
 
   /** Accepts nothing any more, waits a moment for answers being given, then ends all connections. */
   async close(): Promise<void> {
     this.#epoll.remove(this.listener);
     const deadline = performance.now() + CLOSE_WAIT_MS;
-    while ([...this.#connections.values()].some(({ busy }) => busy) && performance.now() < deadline) {
+    while (this.#answering() && performance.now() < deadline) {
       await new Promise((resolve) => setTimeout(resolve, CLOSE_STEP_MS));
     }
     this.#closing = true;
@@ -125,6 +149,8 @@ export class Http1Server {
     this.#advanceToken();
     this.#connections.set(connection.token, connection);
     this.#epoll.add(fd, CONNECTION_EVENTS, connection.token);
+    // Most clients have sent their request by now.
+    connection.onReadable();
   }
 
   #advanceToken(): void {
