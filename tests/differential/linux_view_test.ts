@@ -2,6 +2,7 @@
  * What Linux finds on the machine, beside the original: the same guest and configuration on both programs, everything
  * compared that procfs, sysfs and the kernel's log say about hardware. Equal, or in `guest_view_differences.ts` and
  * `docs/differences.md`. SMBIOS, which the guest kernel does not read, is compared in `tables_test.ts`.
+ * NEPHOS_KEEP_VIEWS names a directory in which both views are kept.
  */
 import assert from "node:assert/strict";
 import { BOOT_TIMEOUT_MS } from "@tests/framework/deadline.ts";
@@ -28,7 +29,7 @@ async function viewOf(
     program,
     netns,
     script: LINUX_VIEW_SCRIPT,
-    cpus: "boot=4,max=6,topology=2:3:1:1",
+    cpus: "boot=2,max=4,topology=2:2:1:1",
     memory: "size=128M,shared=on",
     args: [
       ...["--disk", `path=${result.path},image_type=raw`],
@@ -41,7 +42,10 @@ async function viewOf(
   const { code, output } = await guest.scriptEnd(SCRIPT_TIMEOUT_MS);
   assert.equal(code, 0, output);
   assert.deepEqual(await guest.vm.waitForExit(), { code: 0, signal: null });
-  return parseLinuxView(await Deno.readTextFile(result.path));
+  const text = await Deno.readTextFile(result.path);
+  const keep = Deno.env.get("NEPHOS_KEEP_VIEWS");
+  if (keep) await Deno.writeTextFile(`${keep}/${program}`, text.replace(/\0+$/, ""));
+  return parseLinuxView(text);
 }
 
 testWith(NEEDS, "Linux finds what it finds with the original", async () => {
@@ -53,13 +57,6 @@ testWith(NEEDS, "Linux finds what it finds with the original", async () => {
   const files = { pattern: pattern.path, pmem: pmem.path };
   const theirs = await viewOf("reference", files, network.name);
   const ours = await viewOf("nephos", files, network.name);
-  const keep = Deno.env.get("NEPHOS_KEEP_VIEWS");
-  if (keep) {
-    for (const [name, view] of Object.entries({ theirs, ours })) {
-      const text = [...view].map(([section, lines]) => `=== ${section}\n${lines}`).join("");
-      await Deno.writeTextFile(`${keep}/${name}`, text);
-    }
-  }
   const differing = [...new Set([...theirs.keys(), ...ours.keys()])].flatMap((section) => {
     const [expected, actual] = [theirs.get(section) ?? "", ours.get(section) ?? ""];
     return isAllowed(section, expected, actual, LINUX_DIFFERENCES)
