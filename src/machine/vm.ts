@@ -18,6 +18,7 @@ import { GED_IRQ } from "@vmm/arch/x86_64/layout.ts";
 import type { ConnectedTpm } from "@vmm/backends/tpm/connect.ts";
 import type { GuestEvent } from "@vmm/bus/ports.ts";
 import { GedNotification, notifyGed } from "@vmm/devices/legacy/ged.ts";
+import { REPORT_FAULT } from "@vmm/devices/virtio/iommu/handler.ts";
 import { IoapicLines } from "@vmm/devices/legacy/ioapic.ts";
 import { ContextError } from "@vmm/errors/context_error.ts";
 import { StateError } from "@vmm/errors/state_error.ts";
@@ -26,6 +27,7 @@ import type { KvmVm } from "@vmm/hypervisor/kvm/vm.ts";
 import { setSlot } from "@vmm/pci/pci_block.ts";
 import { bumpGeneration } from "@vmm/bus/bus_block.ts";
 import { VirtioId } from "@vmm/virtio/device.ts";
+import { VirtioPciHead } from "@vmm/virtio/pci/block.ts";
 import { balloonActual, resizeBalloon } from "./balloon_control.ts";
 import type { Consoles } from "./consoles.ts";
 import { DeviceTreeMemo } from "./device_tree.ts";
@@ -35,6 +37,7 @@ import { loadBootImage } from "./payload_files.ts";
 import { configuredMemory, releaseMemory, type VmMemory } from "./memory_setup.ts";
 import type { PlacedDevice } from "./pci_topology.ts";
 import type { Platform } from "./platform.ts";
+import { IOMMU_ID } from "./plug/iommu.ts";
 import { plugFwCfg, type PluggedFwCfg } from "./plug/fw_cfg.ts";
 import type { PluggedDevice } from "./plug/plugged_device.ts";
 import { VhostUserLinks } from "./plug/vhost_user.ts";
@@ -66,6 +69,7 @@ export class Vm implements VmInstance {
   readonly #io: IoThreads;
   #fwCfg: PluggedFwCfg | undefined;
   readonly #lines: IoapicLines;
+  #reportsFault = false;
   /** Devices whose removal was asked for, still on the bus until the guest ejects them. */
   readonly #removing = new Set<string>();
 
@@ -219,6 +223,16 @@ export class Vm implements VmInstance {
     return boot > 0n ? boot : 0n;
   }
 
+  /** Has the virtual IOMMU tell its driver of a device that used memory it may not; one report at a time. */
+  async reportIommuFault(fault: Extract<GuestEvent, { kind: "iommu-fault" }>): Promise<void> {
+    if (this.#reportsFault) return;
+    this.#reportsFault = true;
+    await this.#io.call("command", { id: IOMMU_ID, command: { ...fault, kind: REPORT_FAULT } }).catch(
+      () => {},
+    );
+    this.#reportsFault = false;
+  }
+
   async addDevice(kind: HotplugKind, config: unknown, _fds: readonly number[]): Promise<PciDeviceAddress> {
     this.parts.devices.checkIommu(config as { iommu?: boolean; pci_segment: number });
     const named = this.parts.devices.named(kind, config as object);
@@ -323,11 +337,18 @@ export class Vm implements VmInstance {
     throw new UnsupportedError("A core dump", NOT_YET);
   }
 
+  /** Exits by reason, accesses that hit nothing, and how often drivers broke their devices, in all and by device. */
   metrics(): Record<string, number> {
     const all: Record<string, number> = {};
     for (const [reason, count] of this.parts.vcpus.exits()) all[`exits_reason_${reason}`] = count;
     const { unassignedPio, unassignedMmio } = this.parts.platform.blocks.bus;
-    return { ...all, unassigned_pio: unassignedPio, unassigned_mmio: unassignedMmio };
+    let faults = 0;
+    for (const [id, { fn }] of this.parts.devices.placed) {
+      const count = VirtioPciHead.attach(fn.block).faults;
+      if (count > 0) all[`driver_faults:${id}`] = count;
+      faults += count;
+    }
+    return { ...all, driver_faults: faults, unassigned_pio: unassignedPio, unassigned_mmio: unassignedMmio };
   }
 
   /** The terminal's size changed. */
