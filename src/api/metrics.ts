@@ -1,38 +1,54 @@
 /**
- * Metrics in Prometheus' text form.
+ * Metrics in Prometheus' text form; `docs/metrics.md` lists them.
  *
  * L6, pure. Source: Prometheus "Exposition formats", text format 0.0.4.
  */
 import { LATENCY_BUCKETS_S, type RequestCounters } from "@vmm/log/counters.ts";
 import type { LoopFigures } from "./control_loop.ts";
+import { type DeviceSample, deviceSamples } from "./device_metrics.ts";
+import { Exposition } from "./exposition.ts";
 
 const STATES = ["Created", "Running", "Paused", "Shutdown", "BreakPoint"] as const;
-/** Largest 64-bit value: counters that have not seen anything yet start there and say nothing. */
-const U64_MAX = 0xffff_ffff_ffff_ffffn;
 
-type Labels = Readonly<Record<string, string | number>>;
-
-const escapeLabel = (text: string) =>
-  text.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
-
-/** Collects samples of one exposition. */
-class Exposition {
-  #text = "";
-
-  /** Begins a metric; its samples follow. */
-  metric(name: string, type: "counter" | "gauge" | "histogram", help: string): void {
-    this.#text += `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`;
-  }
-
-  sample(name: string, labels: Labels, value: number | bigint): void {
-    const pairs = Object.entries(labels).map(([key, item]) => `${key}="${escapeLabel(String(item))}"`);
-    this.#text += `${name}${pairs.length === 0 ? "" : `{${pairs.join(",")}}`} ${value}\n`;
-  }
-
-  toString(): string {
-    return this.#text;
-  }
-}
+/** Reasons KVM gives for an exit, by number; from linux/kvm.h. */
+const EXIT_REASONS: Readonly<Record<number, string>> = {
+  1: "exception",
+  2: "io",
+  3: "hypercall",
+  4: "debug",
+  5: "hlt",
+  6: "mmio",
+  7: "irq_window_open",
+  8: "shutdown",
+  9: "fail_entry",
+  10: "intr",
+  16: "nmi",
+  17: "internal_error",
+  24: "system_event",
+  26: "ioapic_eoi",
+  27: "hyperv",
+  29: "x86_rdmsr",
+  30: "x86_wrmsr",
+};
+/** Names of the machine's figures: what they are, and of which reason, address space or device. */
+const MACHINE_METRICS: readonly (readonly [pattern: RegExp, metric: string, label: string, help: string])[] =
+  [
+    [/^exits_reason_(\d+)$/, "nephos_vcpu_exits_total", "reason", "Exits of all vCPUs by KVM's reason."],
+    [
+      /^unassigned_(pio|mmio)$/,
+      "nephos_unassigned_accesses_total",
+      "space",
+      "Accesses of the guest to ports and addresses where nothing is.",
+    ],
+    [
+      /^driver_faults:(.+)$/s,
+      "nephos_driver_faults_total",
+      "device",
+      "Requests of a driver that made no sense: its device asked to be reset.",
+    ],
+  ];
+/** A sum of others in the list. */
+const SUM = "driver_faults";
 
 /** The whole exposition. */
 export function metricsText(counters: RequestCounters, figures: LoopFigures, version: string): string {
@@ -46,23 +62,14 @@ export function metricsText(counters: RequestCounters, figures: LoopFigures, ver
     "Mutating operations under way or waiting for their turn.",
   );
   out.sample("nephos_operations_waiting", {}, figures.waiting);
-  out.metric("nephos_vm_state", "gauge", "1 for the state the VM is in; none without a VM.");
+  out.metric("nephos_vm_state", "gauge", "1 for the state the VM is in; 0 for all without a VM.");
   for (const state of STATES) out.sample("nephos_vm_state", { state }, state === figures.vmState ? 1 : 0);
   if (figures.memoryActualBytes !== undefined) {
     out.metric("nephos_vm_memory_actual_bytes", "gauge", "Memory the guest has now.");
     out.sample("nephos_vm_memory_actual_bytes", {}, figures.memoryActualBytes);
   }
-  devices(out, figures);
-  if (Object.keys(figures.machine).length > 0) {
-    out.metric(
-      "nephos_machine",
-      "gauge",
-      "Figures of the machine: exits by reason, interrupts and others, by name.",
-    );
-    for (const [name, value] of Object.entries(figures.machine)) {
-      out.sample("nephos_machine", { name }, value);
-    }
-  }
+  machine(out, figures.machine);
+  devices(out, deviceSamples(figures.devices));
   return out.toString();
 }
 
@@ -87,13 +94,29 @@ function requests(out: Exposition, counters: RequestCounters): void {
   }
 }
 
-function devices(out: Exposition, { devices }: LoopFigures): void {
-  const entries = Object.entries(devices);
-  if (entries.length === 0) return;
-  out.metric("nephos_device_counter", "gauge", "Counters of vm.counters, by device and name.");
-  for (const [device, counters] of entries) {
-    for (const [counter, value] of Object.entries(counters)) {
-      if (value !== U64_MAX) out.sample("nephos_device_counter", { device, counter }, value);
+/** The instance's own figures. */
+function machine(out: Exposition, figures: LoopFigures["machine"]): void {
+  const rest = new Set(Object.keys(figures));
+  rest.delete(SUM);
+  for (const [pattern, metric, label, help] of MACHINE_METRICS) {
+    const matches = Object.keys(figures).map((name) => pattern.exec(name)).filter((match) => match !== null);
+    if (matches.length > 0) out.metric(metric, "counter", help);
+    for (const [name, part] of matches) {
+      rest.delete(name);
+      const value = label === "reason" ? EXIT_REASONS[Number(part)] ?? part : part;
+      out.sample(metric, { [label]: value }, figures[name]);
     }
+  }
+  if (rest.size === 0) return;
+  out.metric("nephos_machine", "gauge", "Other figures of the machine, by name.");
+  for (const name of rest) out.sample("nephos_machine", { name }, figures[name]);
+}
+
+function devices(out: Exposition, samples: readonly DeviceSample[]): void {
+  let last: string | undefined;
+  for (const { metric: { name, type, help }, labels, value } of samples) {
+    if (name !== last) out.metric(name, type, help);
+    last = name;
+    out.sample(name, labels, value);
   }
 }
