@@ -79,6 +79,8 @@ export class GuestEvents {
       case "cpu-eject":
         log.limited("INFO", "cpu-eject", `Guest released vCPU ${event.cpu}`);
         return undefined;
+      case "iommu-fault": // a matter between the VM and its guest
+        return undefined;
       default:
         event satisfies never;
         return undefined;

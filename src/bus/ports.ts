@@ -26,6 +26,7 @@ export type GuestEvent =
   | { kind: "cpu-eject"; cpu: number }
   | { kind: "debug-port"; code: number; elapsedUs: number }
   | { kind: "virtio"; id: string; event: "activated" | "reset" }
+  | { kind: "iommu-fault"; endpoint: number; high: number; low: number; access: number }
   | { kind: "log"; level: "error" | "warn" | "info" | "debug"; key: string; text: string }
   | { kind: "fatal"; text: string };
 

@@ -139,7 +139,8 @@ function build(
     const instance: { vm?: Vm } = {};
     const forward = (event: GuestEvent) => {
       if (event.kind === "pci-eject") void instance.vm?.ejected(event.segment, event.slots);
-      onEvent(event);
+      if (event.kind === "iommu-fault") void instance.vm?.reportIommuFault(event);
+      else onEvent(event);
     };
     const vcpus = new VcpuSet(host, vm, config.cpus, topologyOf(config.cpus), physBits, vcpuWorkers, forward);
     instance.vm = new Vm({

@@ -266,7 +266,13 @@ export class DeviceRunner {
         nextUsed: words[at + QueueWord.nextUsed],
       });
       const queue = SplitQueue.create(this.services.memory, layout, this.#translation);
-      if (!(queue instanceof SplitQueue)) return { fault: `queue ${i}: ${queue.fault}` };
+      if (!(queue instanceof SplitQueue)) {
+        const isMapped = layout.descriptors >= 0 && layout.driver >= 0 && layout.device >= 0;
+        return {
+          fault: `queue ${i}: ${queue.fault}`,
+          refused: isMapped ? undefined : this.#translation?.refused,
+        };
+      }
       queues.push(queue);
     }
     return queues;
@@ -398,6 +404,10 @@ export class DeviceRunner {
     this.#state.faults += 1;
     this.#state.unlock();
     this.#log("warn", `Device "${this.id}" needs a reset: ${fault.fault}`);
+    const { iommu } = this.descriptor;
+    if (iommu !== undefined && fault.refused !== undefined) {
+      this.services.env.post({ kind: "iommu-fault", endpoint: iommu.endpoint, ...fault.refused });
+    }
     this.#interruptConfig();
   }
 

@@ -183,6 +183,24 @@ betterTest("mappings are for reading or for writing", "lets devices read and wri
   assert.notEqual(await rng.status() & NEEDS_RESET, 0);
 });
 
+betterTest("the IOMMU's driver is told of a refused access", "does not tell", async () => {
+  await using machine = await Machine.start();
+  const iommu = await machine.fence(machine.rng);
+  const rng = await VirtioDriver.start(machine.translated, RNG);
+  assert.equal(await random(machine, rng), 64);
+  assert.equal(await iommu.unmap(DOMAIN, WINDOW.start, WINDOW.end), 0);
+  const events = iommu.device.queues[1];
+  const { addresses } = await events.submit({ receive: 24 });
+  await iommu.device.notify(1);
+  assert.equal(await random(machine, rng), 0);
+  assert.equal((await events.complete()).writtenBytes, 24);
+  const fault = new DataView((await machine.puppet.readMemory(addresses[0], 24)).buffer);
+  const word = (offset: number) => fault.getUint32(offset, true);
+  assert.deepEqual([word(0), word(4), word(8)], [2, 0x102, machine.rng]); // no mapping, a write
+  const address = Number(fault.getBigUint64(16, true));
+  assert.ok(address > OFFSET && address < OFFSET + 64 * MIB, `0x${address.toString(16)}`);
+});
+
 betterTest("a reset of the IOMMU detaches everything", "keeps domains and mappings", async () => {
   await using machine = await Machine.start();
   const iommu = await machine.fence(machine.rng);

@@ -75,6 +75,16 @@ export class MappingTable {
     return index;
   }
 
+  /** The id of the endpoint with this index. */
+  endpointId(index: number): number {
+    return index < this.#words[Header.endpoints] ? this.#get(index, EntryWord.endpointId) : 0;
+  }
+
+  /** True for an endpoint that is in a domain. */
+  isAttached(index: number): boolean {
+    return index < this.#words[Header.endpoints] && this.#get(index, EntryWord.attached) !== NOT_ATTACHED;
+  }
+
   /** Whether endpoints that are attached to no domain reach everything or nothing. */
   setBypass(on: boolean): void {
     this.#begin();

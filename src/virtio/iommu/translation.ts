@@ -4,6 +4,7 @@
  * L3, runs in the I/O Worker that serves the device; nothing is allocated per look. The range found last is remembered for as
  * long as the table does not change.
  */
+import type { RefusedAccess } from "../guest_fault.ts";
 import type { PageRange } from "./interval_tree.ts";
 import { MappingTable } from "./mapping_table.ts";
 import { PAGE_BYTES, PAGE_SHIFT, PAGES_PER_HIGH_WORD } from "./spec.ts";
@@ -16,6 +17,8 @@ export interface EndpointDescription {
 
 /** See the module. */
 export class EndpointTranslation {
+  /** The address `find` had no answer for last. */
+  refused: RefusedAccess = { high: 0, low: 0, access: 0 };
   /** Bytes from the address that was found last to the end of what it is mapped with. */
   runBytes = 0;
   readonly #table: MappingTable;
@@ -38,9 +41,9 @@ export class EndpointTranslation {
     const page = high * PAGES_PER_HIGH_WORD + (low >>> PAGE_SHIFT);
     const range = this.#range;
     if (page < range.first || page > range.last || this.#table.sequence !== this.#sequence) {
-      if (!this.#look(page)) return -1;
+      if (!this.#look(page)) return this.#refuse(high, low, access);
     }
-    if ((range.flags & access) !== access) return -1;
+    if ((range.flags & access) !== access) return this.#refuse(high, low, access);
     const offset = low & (PAGE_BYTES - 1);
     this.runBytes = (range.last - page + 1) * PAGE_BYTES - offset;
     return (range.target + (page - range.first)) * PAGE_BYTES + offset;
@@ -56,6 +59,11 @@ export class EndpointTranslation {
       if (next !== start + done) return -1;
     }
     return start;
+  }
+
+  #refuse(high: number, low: number, access: number): -1 {
+    this.refused = { high, low, access };
+    return -1;
   }
 
   #look(page: number): boolean {

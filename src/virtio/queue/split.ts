@@ -8,7 +8,7 @@
  * Source: virtio 1.2 §2.7.
  */
 import { GuestMemory, MappedRegion } from "@vmm/memory/guest_memory.ts";
-import type { GuestFault } from "../guest_fault.ts";
+import type { GuestFault, RefusedAccess } from "../guest_fault.ts";
 import { VIRTIO_IOMMU_MAP_F_READ, VIRTIO_IOMMU_MAP_F_WRITE } from "../iommu/spec.ts";
 import type { EndpointTranslation } from "../iommu/translation.ts";
 import type { DescriptorChain } from "./chain.ts";
@@ -233,8 +233,8 @@ export class SplitQueue {
     return true;
   }
 
-  #broken(fault: string): false {
-    this.fault = { fault };
+  #broken(fault: string, refused?: RefusedAccess): false {
+    this.fault = { fault, refused };
     this.#seen = this.#next;
     return false;
   }
@@ -295,10 +295,10 @@ export class SplitQueue {
               (tail & VIRTQ_DESC_F_WRITE) === 0 ? VIRTIO_IOMMU_MAP_F_READ : VIRTIO_IOMMU_MAP_F_WRITE,
             );
           if (pieces === 0) {
-            const problem = this.translation === undefined
-              ? "lies outside RAM"
-              : "is not mapped for the device";
-            return this.#broken(`a buffer of ${length} bytes at 0x${address.toString(16)} ${problem}`);
+            const where = `a buffer of ${length} bytes at 0x${address.toString(16)}`;
+            return this.translation === undefined
+              ? this.#broken(`${where} lies outside RAM`)
+              : this.#broken(`${where} is not mapped for the device`, this.translation.refused);
           }
           region = this.#region;
         }

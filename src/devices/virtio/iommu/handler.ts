@@ -5,6 +5,7 @@
  * Source: virtio 1.2 §5.13.6.
  */
 import type { Activation, QueueHandler } from "@vmm/virtio/device.ts";
+import type { RefusedAccess } from "@vmm/virtio/guest_fault.ts";
 import type { MappingTable } from "@vmm/virtio/iommu/mapping_table.ts";
 import type { PageRange } from "@vmm/virtio/iommu/interval_tree.ts";
 import {
@@ -19,11 +20,12 @@ import {
   VIRTIO_IOMMU_S_OK,
   VIRTIO_IOMMU_S_RANGE,
 } from "@vmm/virtio/iommu/spec.ts";
-import type { DescriptorChain } from "@vmm/virtio/queue/chain.ts";
+import { DescriptorChain } from "@vmm/virtio/queue/chain.ts";
 import { QueueServer } from "@vmm/virtio/queue/server.ts";
 import {
   AttachLayout,
   DetachLayout,
+  FaultLayout,
   HEAD_BYTES,
   MapLayout,
   ProbeLayout,
@@ -31,6 +33,9 @@ import {
   TAIL_BYTES,
   UnmapLayout,
   VIRTIO_IOMMU_ATTACH_F_BYPASS,
+  VIRTIO_IOMMU_FAULT_F_ADDRESS,
+  VIRTIO_IOMMU_FAULT_R_DOMAIN,
+  VIRTIO_IOMMU_FAULT_R_MAPPING,
   VIRTIO_IOMMU_T_ATTACH,
   VIRTIO_IOMMU_T_DETACH,
   VIRTIO_IOMMU_T_MAP,
@@ -39,9 +44,13 @@ import {
 } from "./spec.ts";
 
 const REQUEST_QUEUE = 0;
+const EVENT_QUEUE = 1;
 const MAP_FLAGS = VIRTIO_IOMMU_MAP_F_READ | VIRTIO_IOMMU_MAP_F_WRITE | VIRTIO_IOMMU_MAP_F_MMIO;
 const OFFSET_MASK = PAGE_BYTES - 1;
 const WORD_BYTES = 4;
+
+/** The order that makes the device tell its driver of a refused access: `endpoint` is an index in the table. */
+export const REPORT_FAULT = "report-fault";
 
 /** Goes to the I/O Worker. */
 export interface IommuBackend {
@@ -63,6 +72,11 @@ export function createIommuHandler(activation: Activation, options: IommuHandler
   return new IommuHandler(activation, options);
 }
 
+/** An access that was refused. */
+interface FaultReport extends RefusedAccess {
+  readonly endpoint: number;
+}
+
 class IommuHandler implements QueueHandler {
   readonly #server: QueueServer;
   readonly #table: MappingTable;
@@ -71,7 +85,9 @@ class IommuHandler implements QueueHandler {
   readonly #properties = probeProperties();
   readonly #range: PageRange = { first: 0, last: 0, target: 0, flags: 0 };
 
-  constructor(activation: Activation, options: IommuHandlerOptions) {
+  readonly #event = new DescriptorChain();
+
+  constructor(private readonly activation: Activation, options: IommuHandlerOptions) {
     this.#table = options.table;
     this.#lastHigh = Number(options.lastAddress >> 32n);
     this.#lastLow = Number(options.lastAddress & 0xffff_ffffn);
@@ -80,6 +96,34 @@ class IommuHandler implements QueueHandler {
 
   onKick(index: number): void {
     if (index === REQUEST_QUEUE) this.#server.kick();
+  }
+
+  onCommand(command: { kind: string } & Record<string, unknown>): undefined {
+    if (command.kind === REPORT_FAULT) this.#report(command as unknown as FaultReport);
+  }
+
+  /** Without a buffer for it, a report is lost: the driver was told that it should have given one. */
+  #report({ endpoint, high, low, access }: FaultReport): void {
+    const queue = this.activation.queues[EVENT_QUEUE];
+    const chain = this.#event;
+    if (queue.pop(chain)) {
+      const hasRoom = chain.writableBytes >= FaultLayout.sizeBytes;
+      if (hasRoom) {
+        const isAttached = this.#table.isAttached(endpoint);
+        chain.writeBytes(0, new Uint8Array(FaultLayout.sizeBytes));
+        chain.writeU8(
+          FaultLayout.reason,
+          isAttached ? VIRTIO_IOMMU_FAULT_R_MAPPING : VIRTIO_IOMMU_FAULT_R_DOMAIN,
+        );
+        chain.writeU32(FaultLayout.flags, access | VIRTIO_IOMMU_FAULT_F_ADDRESS);
+        chain.writeU32(FaultLayout.endpoint, this.#table.endpointId(endpoint));
+        chain.writeU32(FaultLayout.address, low);
+        chain.writeU32(FaultLayout.address + WORD_BYTES, high);
+      }
+      queue.push(chain.head, hasRoom ? FaultLayout.sizeBytes : 0);
+      if (queue.publish()) this.activation.interruptQueue(EVENT_QUEUE);
+    }
+    if (queue.fault !== undefined) this.activation.fail(queue.fault);
   }
 
   drain(): void {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import type { Activation } from "@vmm/virtio/device.ts";
 import { MappingTable } from "@vmm/virtio/iommu/mapping_table.ts";
 import { type MockBuffer, MockDriver } from "@vmm/virtio/testing/mock_driver.ts";
-import { createIommuHandler } from "./handler.ts";
+import { createIommuHandler, REPORT_FAULT } from "./handler.ts";
 import { iommuModel, lastAddress } from "./model.ts";
 
 const OK = 0;
@@ -25,13 +25,14 @@ function bytesOf(...fields: (number | bigint)[]): Uint8Array {
 
 function setUp(addressBits = 64) {
   const driver = new MockDriver();
+  const events = new MockDriver();
   const table = MappingTable.create(2, 32);
   const endpoints = [8, 16].map((id) => table.addEndpoint(id));
   const log: string[] = [];
   const activation = {
     id: "__iommu",
     memory: driver.memory,
-    queues: [driver.queue(), new MockDriver().queue()],
+    queues: [driver.queue(), events.queue()],
     env: { timer: () => () => {} },
     interruptQueue: (index: number) => log.push(`interrupt ${index}`),
     fail: ({ fault }: { fault: string }) => log.push(fault),
@@ -56,6 +57,7 @@ function setUp(addressBits = 64) {
   };
   return {
     driver,
+    events,
     table,
     endpoints,
     log,
@@ -171,6 +173,29 @@ Deno.test("a reset detaches, a broken queue does not", () => {
     assert.equal(table.lookUp(endpoints[0], 5, found), !breaks);
     assert.equal(log.some((line) => line.includes("ahead")), breaks);
   }
+});
+
+Deno.test("a refused access is told on the event queue, if there is a buffer for it", () => {
+  const { events, handler, log, attach } = setUp();
+  const report = { kind: REPORT_FAULT, endpoint: 1, high: 2, low: 0x3000, access: 2 };
+  handler.onCommand!(report);
+  assert.equal(events.complete(), undefined);
+  const words = () => {
+    const { addresses } = events.submit([{ receive: 24 }]);
+    handler.onCommand!(report);
+    assert.equal(events.complete()?.writtenBytes, 24);
+    return [...new Uint32Array(events.at(addresses[0], 24).slice().buffer)];
+  };
+  assert.deepEqual(words(), [1, 0x102, 16, 0, 0x3000, 2]); // in no domain
+  attach(1, 16);
+  assert.deepEqual(words(), [2, 0x102, 16, 0, 0x3000, 2]);
+  events.submit([{ receive: 23 }]);
+  handler.onCommand!(report);
+  assert.equal(events.complete()?.writtenBytes, 0);
+  assert.equal(log.filter((line) => line === "interrupt 1").length, 3);
+  events.setAvailableIndex(999);
+  handler.onCommand!(report);
+  assert.match(log.at(-1)!, /ahead/);
 });
 
 Deno.test("random requests do no harm", () => {

@@ -39,6 +39,12 @@ export const TAIL_BYTES = 4;
 
 export const VIRTIO_IOMMU_ATTACH_F_BYPASS = 1;
 
+/** struct virtio_iommu_fault: offsets in bytes. */
+export const FaultLayout = { reason: 0, flags: 4, endpoint: 8, address: 16, sizeBytes: 24 } as const;
+export const VIRTIO_IOMMU_FAULT_R_DOMAIN = 1;
+export const VIRTIO_IOMMU_FAULT_R_MAPPING = 2;
+export const VIRTIO_IOMMU_FAULT_F_ADDRESS = 1 << 8;
+
 /** A property of an endpoint: a head of type and length, then a reserved region. */
 export const VIRTIO_IOMMU_PROBE_T_RESV_MEM = 1;
 export const VIRTIO_IOMMU_RESV_MEM_T_MSI = 1;
