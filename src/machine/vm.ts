@@ -233,14 +233,6 @@ export class Vm implements VmInstance {
     this.#reportsFault = false;
   }
 
-  /** Has the virtual IOMMU tell its driver of a device that used memory it may not; one report at a time. */
-  async reportIommuFault(fault: Extract<GuestEvent, { kind: "iommu-fault" }>): Promise<void> {
-    if (this.#reportsFault) return;
-    this.#reportsFault = true;
-    await this.#io.call("command", { id: IOMMU_ID, command: { ...fault, kind: REPORT_FAULT } }).catch(() => {});
-    this.#reportsFault = false;
-  }
-
   async addDevice(kind: HotplugKind, config: unknown, _fds: readonly number[]): Promise<PciDeviceAddress> {
     this.parts.devices.checkIommu(config as { iommu?: boolean; pci_segment: number });
     const named = this.parts.devices.named(kind, config as object);
