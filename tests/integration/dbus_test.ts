@@ -2,92 +2,17 @@
  * The D-Bus API on a real message bus, called by the tools every distribution has.
  */
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { eventually } from "@tests/framework/deadline.ts";
+import { HALT, pvhElf } from "@tests/framework/tiny_guest.ts";
+import { BUS_COMMANDS, INTERFACE, MessageBus, OBJECT, SERVICE } from "@tests/framework/message_bus.ts";
 import { programPath, testWith } from "@tests/framework/programs.ts";
-import { Vm } from "@tests/framework/vm.ts";
 
-const NEEDS = { binary: true, commands: ["dbus-daemon", "busctl", "gdbus", "dbus-send"] };
-const SERVICE = "org.example.Vm";
-const OBJECT = "/org/example/Vm";
-const INTERFACE = "org.cloudhypervisor.DBusApi1";
-
-/** A private session bus. */
-class Bus implements AsyncDisposable {
-  private constructor(
-    readonly directory: string,
-    readonly address: string,
-    readonly daemon: Deno.ChildProcess,
-  ) {}
-
-  static async start(): Promise<Bus> {
-    const directory = await Deno.makeTempDir({ prefix: "nephos-bus-" });
-    const path = join(directory, "bus");
-    const daemon = new Deno.Command("dbus-daemon", {
-      args: ["--session", "--nofork", "--nopidfile", "--nosyslog", `--address=unix:path=${path}`],
-      stdin: "null",
-      stdout: "null",
-      stderr: "null",
-    }).spawn();
-    await eventually("the message bus", async () => {
-      try {
-        (await Deno.connect({ transport: "unix", path })).close();
-        return true;
-      } catch {
-        return false; // not bound, or not listening yet
-      }
-    });
-    return new Bus(directory, `unix:path=${path}`, daemon);
-  }
-
-  /** Starts our program on this bus, with its REST socket beside. */
-  async startVm(options: { wait?: boolean } = {}): Promise<Vm> {
-    const vm = await Vm.start({
-      program: "cloud-hypervisor",
-      args: ["--dbus-service-name", SERVICE, "--dbus-object-path", OBJECT],
-      env: { DBUS_SESSION_BUS_ADDRESS: this.address },
-    });
-    if (options.wait !== false) {
-      await eventually("the name on the bus", async () => (await this.call("VmmPing")).code === 0);
-    }
-    return vm;
-  }
-
-  async run(command: string, args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-    const { code, stdout, stderr } = await new Deno.Command(command, {
-      args,
-      env: { DBUS_SESSION_BUS_ADDRESS: this.address },
-      stdin: "null",
-    }).output();
-    const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-    return { code, stdout: text(stdout), stderr: text(stderr) };
-  }
-
-  /** Calls a method of the API; `stdout` is its string without quoting. */
-  async call(method: string, ...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-    const result = await this.run("dbus-send", [
-      "--session",
-      "--print-reply=literal",
-      `--dest=${SERVICE}`,
-      OBJECT,
-      `${INTERFACE}.${method}`,
-      ...args,
-    ]);
-    return { ...result, stdout: result.stdout.trim(), stderr: result.stderr.trim() };
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.daemon.kill("SIGKILL");
-    await this.daemon.status;
-    await Deno.remove(this.directory, { recursive: true });
-  }
-}
-
+const NEEDS = { binary: true, commands: BUS_COMMANDS };
 testWith(
   NEEDS,
   "D-Bus: methods answer as the REST API does, errors carry the operation's words",
   async () => {
-    await using bus = await Bus.start();
+    await using bus = await MessageBus.start();
     await using vm = await bus.startVm();
     assert.equal(JSON.parse((await bus.call("VmmPing")).stdout).pid, vm.pid);
     assert.equal(
@@ -128,7 +53,7 @@ testWith(
 );
 
 testWith(NEEDS, "D-Bus: gdbus and busctl find every method and the signal", async () => {
-  await using bus = await Bus.start();
+  await using bus = await MessageBus.start();
   await using _vm = await bus.startVm();
   const { stdout } = await bus.run("gdbus", [
     "introspect",
@@ -155,32 +80,19 @@ testWith(NEEDS, "D-Bus: gdbus and busctl find every method and the signal", asyn
 });
 
 testWith(NEEDS, "D-Bus: events come as signals, in order", async () => {
-  await using bus = await Bus.start();
+  await using bus = await MessageBus.start();
   await using _vm = await bus.startVm();
-  const monitor = new Deno.Command("gdbus", {
-    args: ["monitor", "--session", "--dest", SERVICE, "--object-path", OBJECT],
-    env: { DBUS_SESSION_BUS_ADDRESS: bus.address },
-    stdin: "null",
-    stdout: "piped",
-    stderr: "null",
-  }).spawn();
-  let text = "";
-  const reading = (async () => {
-    for await (const part of monitor.stdout) text += new TextDecoder().decode(part);
-  })();
-  await eventually("the monitor", () => text.includes("is owned by"));
+  await using monitor = bus.monitor();
+  await eventually("the monitor", () => monitor.text.includes("is owned by"));
   await bus.call("VmCreate", 'string:{"console":{"mode":"Null"}}');
   await bus.call("VmBoot");
   await bus.call("VmDelete");
-  await eventually("the last signal", () => text.includes('"deleted"'));
-  monitor.kill("SIGKILL");
-  await Promise.all([reading, monitor.status]);
-  const names = Array.from(text.matchAll(/DBusApi1\.Event .*?"event": "(\w+)"/g), ([, name]) => name);
-  assert.deepEqual(names, ["booting", "deleted"]);
+  await eventually("the last signal", () => monitor.text.includes('"deleted"'));
+  assert.deepEqual(monitor.events(), ["booting", "deleted"]);
 });
 
 testWith(NEEDS, "D-Bus: a name that is taken is an error at start", async () => {
-  await using bus = await Bus.start();
+  await using bus = await MessageBus.start();
   await using first = await bus.startVm();
   const { code, stderr } = await new Deno.Command(programPath("cloud-hypervisor")!, {
     args: ["--dbus-service-name", SERVICE, "--dbus-object-path", OBJECT],
@@ -193,8 +105,66 @@ testWith(NEEDS, "D-Bus: a name that is taken is an error at start", async () => 
 });
 
 testWith(NEEDS, "D-Bus: VmmShutdown is answered, then the program ends with code 0", async () => {
-  await using bus = await Bus.start();
+  await using bus = await MessageBus.start();
   await using vm = await bus.startVm();
   assert.deepEqual(await bus.call("VmmShutdown"), { code: 0, stdout: "", stderr: "" });
   assert.equal((await vm.waitForExit()).code, 0);
 });
+
+testWith(
+  { ...NEEDS, kvm: true },
+  "D-Bus and HTTP share one VM: calls of both take their turns, and the signals tell of all of them",
+  async () => {
+    await using bus = await MessageBus.start();
+    await using vm = await bus.startVm();
+    await Deno.writeFile(`${vm.directory}/kernel`, pvhElf(HALT));
+    await using monitor = bus.monitor();
+    await eventually("the monitor", () => monitor.text.includes("is owned by"));
+    const config = {
+      payload: { kernel: `${vm.directory}/kernel` },
+      memory: { size: 64 << 20 },
+      serial: { mode: "Null" },
+      console: { mode: "Off" },
+    };
+    assert.equal((await bus.call("VmCreate", `string:${JSON.stringify(config)}`)).stderr, "");
+    await vm.api.mustPut("vm.boot");
+    const gdbus = (method: string) =>
+      bus.run("gdbus", [
+        "call",
+        "--session",
+        "--dest",
+        SERVICE,
+        "--object-path",
+        OBJECT,
+        "--method",
+        `${INTERFACE}.${method}`,
+      ]);
+    const busctl = (method: string) =>
+      bus.run("busctl", [`--address=${bus.address}`, "call", SERVICE, OBJECT, INTERFACE, method]);
+    for (let round = 0; round < 5; round++) {
+      assert.equal((await gdbus("VmPause")).stdout, "()\n");
+      assert.equal((await vm.api.info()).state, "Paused");
+      await vm.api.mustPut("vm.resume");
+      assert.match((await busctl("VmInfo")).stdout, /\\"state\\":\\"Running\\"/);
+      // At once from all sides: each pause either pauses or finds the VM paused.
+      const pauses = await Promise.all([
+        vm.api.request("PUT", "vm.pause").then(({ status }) => status === 204),
+        gdbus("VmPause").then(({ code }) => code === 0),
+        busctl("VmPause").then(({ code }) => code === 0),
+        vm.api.get("vm.info").then(({ status }) => status !== 200),
+        busctl("VmmPing").then(({ code }) => code !== 0),
+      ]);
+      assert.equal(pauses.filter((done) => done).length, 1, JSON.stringify(pauses));
+      assert.equal((await busctl("VmResume")).code, 0);
+    }
+    await vm.api.mustPut("vm.shutdown");
+    assert.equal((await gdbus("VmDelete")).code, 0);
+    await eventually("the last signal", () => monitor.text.includes('"deleted"'));
+    const names = monitor.events().filter((name) => name !== "activated" && name !== "reset");
+    const cycle = ["pausing", "paused", "resuming", "resumed"];
+    // A pause that is refused announces itself all the same.
+    const refused = ["pausing", "paused", "pausing", "pausing", "resuming", "resumed"];
+    const rounds = Array.from({ length: 5 }, () => [...cycle, ...refused]).flat();
+    assert.deepEqual(names, ["booting", "booted", ...rounds, "shutdown", "deleted"]);
+  },
+);
