@@ -87,7 +87,9 @@ export class Logger {
       try {
         this.#writer = fileWriter(settings.file);
       } catch (cause) {
-        throw new Error("Error creating log file", { cause });
+        // Deno adds the call and the path.
+        const reason = (cause as Error).message.replace(/: open '.*'$/s, "");
+        throw new Error("Error creating log file", { cause: new Error(reason) });
       }
     }
     this.#level = Math.min(WARN + settings.verbosity, LEVELS.length - 1);
