@@ -27,6 +27,7 @@ export interface GuestPrograms {
   readonly guest: string;
   readonly backend: string;
   readonly tapFill: string;
+  readonly vsockPeer: string;
 }
 
 /** Compiles guest, back-end and helper into `directory`. @throws Error with the compiler's words */
@@ -35,6 +36,7 @@ export async function compilePrograms(directory: string): Promise<GuestPrograms>
     guest: `${directory}/io_guest.elf`,
     backend: `${directory}/minimal_backend`,
     tapFill: `${directory}/tap_fill`,
+    vsockPeer: `${directory}/vsock_peer`,
   };
   const freestanding = [
     ..."-O2 -m64 -ffreestanding -nostdlib -static -fno-pic -no-pie -mcmodel=small -mno-red-zone".split(" "),
@@ -54,14 +56,15 @@ export async function compilePrograms(directory: string): Promise<GuestPrograms>
     ),
     compile(`${SOURCES}minimal_backend.c`, "-o", programs.backend, "-lpthread"),
     compile(`${SOURCES}tap_fill.c`, "-o", programs.tapFill),
+    compile(`${SOURCES}vsock_peer.c`, "-o", programs.vsockPeer, "-lpthread"),
   ]);
   return programs;
 }
 
 /** What the guest drives. */
 export interface GuestSetup {
-  readonly device: "block" | "net";
-  /** Disk image, or name of the tap. */
+  readonly device: "block" | "net" | "vsock";
+  /** Disk image, name of the tap, or the device's socket. */
   readonly path: string;
   readonly imageType?: string;
   readonly queues?: number;
@@ -72,9 +75,9 @@ export interface GuestSetup {
   readonly netns?: string;
 }
 
-/** One measurement. Lengths in bytes; `blocks` is the size of the disk in blocks of 4 KiB. */
+/** One measurement. Lengths in bytes; `blocks` is the size of the disk in blocks of 4 KiB, or the port to open. */
 export interface Job {
-  readonly operation: "READ" | "WRITE" | "TRANSMIT" | "RECEIVE";
+  readonly operation: "READ" | "WRITE" | "TRANSMIT" | "RECEIVE" | "STREAM_OPEN" | "STREAM_OUT" | "STREAM_IN";
   readonly depth: number;
   readonly length: number;
   readonly count: number;
@@ -97,6 +100,12 @@ export interface JobResult {
 
 const BLOCK_QUEUE_SIZE = 128;
 const NET_QUEUE_SIZE = 256;
+const VSOCK_CID = 3;
+const DEVICES = {
+  block: { type: C.DEVICE_BLOCK, queues: 1, queueSize: BLOCK_QUEUE_SIZE },
+  net: { type: C.DEVICE_NET, queues: 2, queueSize: NET_QUEUE_SIZE },
+  vsock: { type: C.DEVICE_VSOCK, queues: 3, queueSize: 256 },
+};
 
 /** A guest that waits for jobs. */
 export class IoGuest implements AsyncDisposable {
@@ -196,13 +205,13 @@ export class IoGuest implements AsyncDisposable {
   async #setUp(setup: GuestSetup): Promise<void> {
     const options = (setup.eventIdx ? C.OPTION_EVENT_IDX : 0) | (setup.indirect ? C.OPTION_INDIRECT : 0) |
       (setup.interrupts ? C.OPTION_INTERRUPTS : 0);
-    const isBlock = setup.device === "block";
+    const { type, queues, queueSize } = DEVICES[setup.device];
     this.#write(C.CTL_DEVICE, [
-      isBlock ? C.DEVICE_BLOCK : C.DEVICE_NET,
+      type,
       options,
-      isBlock ? setup.queues ?? 1 : 2,
+      setup.device === "block" ? setup.queues ?? queues : queues,
       this.server === "c" ? DOORBELL : 0,
-      isBlock ? BLOCK_QUEUE_SIZE : NET_QUEUE_SIZE,
+      queueSize,
     ]);
     this.#write(C.CTL_SETUP, [1]);
     await this.#until(() => this.#read(C.CTL_STATE) !== 0, 10_000, "does not start");
@@ -272,7 +281,9 @@ async function startVmm(
       payload: { kernel: programs.guest },
       serial: { mode: "Off" },
       console: { mode: "Off" },
-      ...(setup.device === "block" ? { disks: [disk] } : { net: [net] }),
+      ...(setup.device === "block" && { disks: [disk] }),
+      ...(setup.device === "net" && { net: [net] }),
+      ...(setup.device === "vsock" && { vsock: { cid: VSOCK_CID, socket: setup.path } }),
     });
     await vm.api.mustPut("vm.boot");
   } catch (error) {
@@ -288,7 +299,7 @@ async function startVmm(
 }
 
 function startBackend(memoryPath: string, programs: GuestPrograms, setup: GuestSetup): Promise<Started> {
-  const queueSize = setup.device === "block" ? BLOCK_QUEUE_SIZE : NET_QUEUE_SIZE;
+  const { queueSize } = DEVICES[setup.device];
   const args = [
     programs.guest,
     memoryPath,

@@ -1,5 +1,5 @@
 /*
- * Guest that measures virtio-blk and virtio-net in cycles: set up in ring 0, driven by polling in ring 3.
+ * Guest that measures virtio-blk, virtio-net and virtio-vsock in cycles: set up in ring 0, driven by polling in ring 3.
  *
  * It finds its device by a scan of configuration space and negotiates as Linux does. Then it waits for jobs in the control
  * words and answers there: no exits but notifications. Virtio 1.2; PCI Local Bus 3.0.
@@ -142,7 +142,8 @@ static int set_up_pci(void) {
     u64 offered = c->device_feature;
     c->device_feature_select = 1;
     offered |= (u64)c->device_feature << 32;
-    u64 accepted = offered & (F_VERSION_1 | (control[CTL_DEVICE] == DEVICE_BLOCK ? BLOCK_FEATURES : NET_FEATURES) |
+    u64 own = control[CTL_DEVICE] == DEVICE_BLOCK ? BLOCK_FEATURES : control[CTL_DEVICE] == DEVICE_NET ? NET_FEATURES : 0;
+    u64 accepted = offered & (F_VERSION_1 | own |
                               (event_idx ? F_EVENT_IDX : 0) | (indirect ? F_INDIRECT : 0));
     event_idx = (accepted & F_EVENT_IDX) != 0;
     indirect = (accepted & F_INDIRECT) != 0;
@@ -449,6 +450,156 @@ static u32 run_receive(const struct job *job, u32 *errors) {
     return taken;
 }
 
+/* ---- sockets ---- */
+
+#define CID 3
+#define GUEST_PORT 4000
+#define ROOM 0x40000000
+/* Packets from the host lie at DATA_GPA, those to it here. */
+#define TX_GPA (DATA_GPA + 0x1800000)
+/* Buffers for the host's words on credit while bytes go out: nothing longer comes then. */
+#define WORDS 16
+#define WORD_LENGTH 64
+
+struct vsock_header { u64 src_cid, dst_cid; u32 src_port, dst_port, len; u16 type, op; u32 flags, buf_alloc, fwd_cnt; }
+    __attribute__((packed));
+
+/* The one connection: what the host has room for, what it has taken of that; bytes that went each way. */
+static struct { u32 port, room, taken, sent, received; } stream;
+
+static struct vsock_header *packet_at(u64 base, u32 slot, u32 length) {
+    return (struct vsock_header *)(base + (u64)slot * ((VSOCK_HEADER + length + 63) & ~63u));
+}
+
+static void post_receive(u16 slot, u32 length) {
+    struct queue *q = &queues[0];
+    q->desc[slot] = (struct desc){ (u64)packet_at(DATA_GPA, slot, length), VSOCK_HEADER + length, DESC_WRITE, 0 };
+    offer(q, slot);
+}
+
+static void send_packet(u16 slot, u16 op, u32 length, u32 stride) {
+    struct queue *q = &queues[1];
+    struct vsock_header *h = packet_at(TX_GPA, slot, stride);
+    *h = (struct vsock_header){ CID, 2, GUEST_PORT, stream.port, length, 1, op, 0, ROOM, stream.received };
+    q->desc[slot] = (struct desc){ (u64)h, VSOCK_HEADER + length, 0, 0 };
+    offer(q, slot);
+    stream.sent += length;
+}
+
+/* A control packet, taken by the device before this returns. */
+static void say(u16 op) {
+    struct queue *q = &queues[1];
+    send_packet(0, op, 0, 0);
+    publish(q);
+    while (q->used->index != q->next) pause();
+    q->seen = q->next;
+}
+
+/* The next packet of the host; 0 if there is none. */
+static struct vsock_header *take_packet(u32 length, u16 *slot) {
+    struct queue *q = &queues[0];
+    if (q->seen == q->used->index) return 0;
+    *slot = q->used->ring[q->seen++ & q->mask].id;
+    struct vsock_header *h = packet_at(DATA_GPA, *slot, length);
+    stream.room = h->buf_alloc;
+    stream.taken = h->fwd_cnt;
+    return h;
+}
+
+/* Opens the connection. */
+static u32 run_open(const struct job *job, u32 *errors) {
+    struct vsock_header *answer;
+    u16 slot;
+    stream.port = job->blocks;
+    post_receive(0, WORD_LENGTH);
+    publish(&queues[0]);
+    say(VSOCK_REQUEST);
+    while ((answer = take_packet(WORD_LENGTH, &slot)) == 0) pause();
+    if (answer->op != VSOCK_RESPONSE) ++*errors;
+    if (job->blocks == SINK_PORT) for (u16 i = 0; i < WORDS; i++) post_receive(i, WORD_LENGTH);
+    publish(&queues[0]);
+    return 0;
+}
+
+/*
+ * Sends `count` times `length` bytes in packets of up to `length`, at most `depth` at a time and, as Linux does, no more than
+ * the host has room for: a packet is shorter when less is left.
+ */
+static u32 run_stream_out(const struct job *job) {
+    struct queue *q = &queues[1], *words = &queues[0];
+    u64 total = (u64)job->count * job->length, put = 0, got = 0, step = (u64)job->depth * job->length, mark = step;
+    u32 taken = 0, next = 0, flying = 0;
+    u16 slot;
+    u64 began = now();
+    while (got < total) {
+        while (take_packet(WORD_LENGTH, &slot) != 0) post_receive(slot, WORD_LENGTH);
+        want_interrupt(words, words->seen);
+        publish(words);
+        while (put < total && flying < job->depth) {
+            u32 length = job->length, room = stream.room - (stream.sent - stream.taken);
+            if (room < length) length = room;
+            if (total - put < length) length = total - put;
+            if (length == 0) break;
+            send_packet(next++ % job->depth, VSOCK_RW, length, job->length);
+            put += length;
+            flying++;
+        }
+        want_interrupt(q, q->next - 1);
+        publish(q);
+        if (q->seen == q->used->index) {
+            pause();
+            continue;
+        }
+        while (q->seen != q->used->index) {
+            got += q->desc[q->used->ring[q->seen++ & q->mask].id].length - VSOCK_HEADER;
+            flying--;
+        }
+        if (got >= mark) {
+            u64 at = now();
+            if (taken < MAX_SAMPLES) samples[taken++] = (at - began) * step / (got - mark + step);
+            began = at;
+            mark = got + step;
+        }
+    }
+    return taken;
+}
+
+/* Takes `count` times `length` bytes that wait already; all buffers are used up at the end. */
+static u32 run_stream_in(const struct job *job) {
+    struct queue *q = &queues[0];
+    u32 taken = 0, posted = 0;
+    u64 total = (u64)job->count * job->length, got = 0, step = (u64)job->depth * job->length, mark = step;
+    u64 began = now();
+    for (; posted < job->depth && posted < job->count; posted++) post_receive(posted, job->length);
+    want_interrupt(q, q->seen);
+    publish(q);
+    while (got < total) {
+        struct vsock_header *h;
+        u16 slot;
+        while ((h = take_packet(job->length, &slot)) != 0) {
+            posted--;
+            if (h->op == VSOCK_RW) {
+                got += h->len;
+                stream.received += h->len;
+            }
+            if ((u64)posted * job->length < total - got) {
+                post_receive(slot, job->length);
+                posted++;
+            }
+        }
+        want_interrupt(q, q->seen);
+        publish(q);
+        if (got >= mark) {
+            u64 at = now();
+            if (taken < MAX_SAMPLES) samples[taken++] = (at - began) * step / (got - mark + step);
+            began = at;
+            mark = got + step;
+        } else pause();
+    }
+    say(VSOCK_CREDIT_UPDATE);
+    return taken;
+}
+
 /* Ring 3: jobs for ever. */
 void drive(void) {
     for (;;) {
@@ -464,6 +615,9 @@ void drive(void) {
         u64 began = now();
         if (job.operation == OP_TRANSMIT) taken = run_transmit(&job, &errors);
         else if (job.operation == OP_RECEIVE) taken = run_receive(&job, &errors);
+        else if (job.operation == OP_STREAM_OPEN) taken = run_open(&job, &errors);
+        else if (job.operation == OP_STREAM_OUT) taken = run_stream_out(&job);
+        else if (job.operation == OP_STREAM_IN) taken = run_stream_in(&job);
         else if (job.flags & FLAG_STREAM) taken = run_stream(&job, &errors);
         else taken = run_batches(&job, &errors);
         u64 took = now() - began;

@@ -55,6 +55,7 @@
 
 #define DEVICE_BLOCK 2
 #define DEVICE_NET 1
+#define DEVICE_VSOCK 19
 
 #define OPTION_EVENT_IDX 1
 #define OPTION_INDIRECT 2
@@ -72,6 +73,20 @@
 #define OP_WRITE 1
 #define OP_TRANSMIT 2
 #define OP_RECEIVE 3
+#define OP_STREAM_OPEN 4
+#define OP_STREAM_OUT 5
+#define OP_STREAM_IN 6
+
+/* Services of the host; OP_STREAM_OPEN has the port in CTL_BLOCKS. */
+#define SINK_PORT 1000
+#define SOURCE_PORT 1001
+
+/* struct virtio_vsock_hdr; its operations. */
+#define VSOCK_HEADER 44
+#define VSOCK_REQUEST 1
+#define VSOCK_RESPONSE 2
+#define VSOCK_RW 5
+#define VSOCK_CREDIT_UPDATE 6
 
 /* Random blocks instead of one after the other. */
 #define FLAG_RANDOM 1

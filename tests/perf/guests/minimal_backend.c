@@ -1,9 +1,9 @@
 /*
  * The least a VMM can do for the I/O benchmark guest, in C: the yardstick for what the system calls themselves cost.
  *
- *     minimal_backend GUEST_ELF MEMORY_FILE DOORBELL_HEX QUEUE_SIZE block|net PATH|TAP
+ *     minimal_backend GUEST_ELF MEMORY_FILE DOORBELL_HEX QUEUE_SIZE block|net|vsock PATH|TAP|SOCKET
  *
- * One vCPU thread and one thread that waits in epoll for ioeventfds (and the tap), reads and writes with one vectored
+ * One vCPU thread and one thread that waits in epoll for ioeventfds (and the tap or socket), reads and writes with one vectored
  * call per request, and interrupts with KVM_SIGNAL_MSI. It trusts its guest: no bounds are checked.
  */
 #define _GNU_SOURCE
@@ -23,8 +23,10 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include "io_guest.h"
 
@@ -45,7 +47,8 @@ struct queue {
 static uint8_t *ram;
 static volatile uint32_t *control;
 static struct queue queues[MAX_QUEUES];
-static int vm, file, is_net, event_idx;
+static int vm, file, is_net, is_vsock, event_idx;
+static const char *path;
 
 /* ---- the device's side of a queue ---- */
 
@@ -166,6 +169,92 @@ static int serve_receive(struct queue *q) {
     }
 }
 
+/* ---- sockets: one connection, of the guest's making ---- */
+
+#define VSOCK_ROOM (64 << 10)
+
+struct vsock_header {
+    uint64_t src_cid, dst_cid;
+    uint32_t src_port, dst_port, len;
+    uint16_t type, op;
+    uint32_t flags, buf_alloc, fwd_cnt;
+} __attribute__((packed));
+
+static struct vsock_header answer;
+static uint32_t forwarded, told;
+
+/* One packet for the guest, of what waits in the socket when `op` is RW; 0 if nothing waits, -1 without a buffer. */
+static int tell(uint16_t op) {
+    struct desc d[MAX_SEGMENTS];
+    struct queue *q = &queues[0];
+    int count, head = pop(q, d, &count);
+    if (head < 0) return -1;
+    struct vsock_header *h = (struct vsock_header *)(ram + d[0].address);
+    ssize_t got = 0;
+    if (op == VSOCK_RW && (got = read(file, h + 1, d[0].length - sizeof *h)) <= 0) {
+        q->next--;
+        return 0;
+    }
+    *h = answer;
+    h->op = op;
+    h->len = got;
+    h->fwd_cnt = told = forwarded;
+    push(q, head, sizeof *h + got);
+    return 1;
+}
+
+static void dial(const struct vsock_header *request) {
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    snprintf(address.sun_path, sizeof address.sun_path, "%s_%u", path, request->dst_port);
+    file = CHECK(socket(AF_UNIX, SOCK_STREAM, 0));
+    CHECK(connect(file, (struct sockaddr *)&address, sizeof address));
+    CHECK(fcntl(file, F_SETFL, O_NONBLOCK));
+    answer = (struct vsock_header){ .src_cid = 2, .dst_cid = request->src_cid, .src_port = request->dst_port,
+                                    .dst_port = request->src_port, .type = 1, .buf_alloc = VSOCK_ROOM };
+    tell(VSOCK_RESPONSE);
+}
+
+/* What the socket does not take at once is waited for: there is one connection only. */
+static void forward(const char *bytes, uint32_t left) {
+    while (left > 0) {
+        ssize_t sent = write(file, bytes, left);
+        if (sent < 0) continue;
+        bytes += sent;
+        left -= sent;
+        forwarded += sent;
+    }
+}
+
+static void serve_packets(struct queue *q) {
+    struct desc d[MAX_SEGMENTS];
+    int count, head, batch = 0;
+    disable(q);
+    do {
+        while ((head = pop(q, d, &count)) >= 0) {
+            struct vsock_header *h = (struct vsock_header *)(ram + d[0].address);
+            if (h->op == VSOCK_REQUEST) dial(h);
+            if (h->op == VSOCK_RW) forward((char *)(h + 1), h->len);
+            push(q, head, 0);
+            if (++batch % BATCH == 0) publish(q);
+            if (forwarded - told >= VSOCK_ROOM / 2) tell(VSOCK_CREDIT_UPDATE);
+        }
+        publish(q);
+        publish(&queues[0]);
+    } while (enable(q));
+}
+
+/* Returns whether buffers were left. */
+static int serve_stream(struct queue *q) {
+    int batch = 0, result;
+    disable(q);
+    for (;;) {
+        while ((result = tell(VSOCK_RW)) > 0) if (++batch % BATCH == 0) publish(q);
+        publish(q);
+        if (result == 0) return 1;
+        if (!enable(q)) return 0;
+    }
+}
+
 static void *io_thread(void *argument) {
     (void)argument;
     int set = CHECK(epoll_create1(0)), watched = 0;
@@ -176,6 +265,7 @@ static void *io_thread(void *argument) {
     }
     struct epoll_event tap = { .events = 0, .data.u32 = TAP_TOKEN };
     if (is_net) CHECK(epoll_ctl(set, EPOLL_CTL_ADD, file, &tap));
+    int added = 0;
     for (;;) {
         struct epoll_event events[8];
         int n = epoll_wait(set, events, 8, -1);
@@ -183,7 +273,18 @@ static void *io_thread(void *argument) {
         for (int i = 0; i < n; i++) {
             uint32_t token = events[i].data.u32;
             if (token != TAP_TOKEN && read(queues[token].kick, &value, 8) != 8) continue;
-            if (!is_net) serve_block(&queues[token]);
+            if (is_vsock && token == 1) {
+                serve_packets(&queues[1]);
+                if (!added && file > 0) CHECK(epoll_ctl(set, EPOLL_CTL_ADD, file, &tap));
+                added = file > 0;
+            } else if (is_vsock) {
+                int wanted = file > 0 && serve_stream(&queues[0]);
+                if (added && wanted != watched) {
+                    tap.events = wanted ? EPOLLIN : 0;
+                    CHECK(epoll_ctl(set, EPOLL_CTL_MOD, file, &tap));
+                    watched = wanted;
+                }
+            } else if (!is_net) serve_block(&queues[token]);
             else if (token == 1) serve_transmit(&queues[1]);
             else {
                 int wanted = serve_receive(&queues[0]);
@@ -226,13 +327,15 @@ static int open_tap(const char *name) {
 
 int main(int argc, char **argv) {
     if (argc != 7) {
-        fprintf(stderr, "usage: %s ELF MEMORY DOORBELL QUEUE_SIZE block|net PATH\n", argv[0]);
+        fprintf(stderr, "usage: %s ELF MEMORY DOORBELL QUEUE_SIZE block|net|vsock PATH\n", argv[0]);
         return 2;
     }
     uint64_t doorbell = strtoul(argv[3], NULL, 16);
     int size = atoi(argv[4]);
     is_net = strcmp(argv[5], "net") == 0;
-    file = is_net ? open_tap(argv[6]) : CHECK(open(argv[6], O_RDWR));
+    is_vsock = strcmp(argv[5], "vsock") == 0;
+    path = argv[6];
+    file = is_net ? open_tap(path) : is_vsock ? 0 : CHECK(open(path, O_RDWR));
     int memory = CHECK(open(argv[2], O_RDWR));
     ram = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
     CHECK(ram == MAP_FAILED ? -1 : 0);
