@@ -16,6 +16,7 @@ export const SYS = {
   mmap: 9n,
   munmap: 11n,
   rt_sigaction: 13n,
+  rt_sigprocmask: 14n,
   ioctl: 16n,
   madvise: 28n,
   dup: 32n,

@@ -1,7 +1,7 @@
 /**
  * The calling OS thread: name, id, signals, CPU affinity.
  *
- * L0, any isolate. Source: prctl(2) PR_SET_NAME, gettid(2), tgkill(2), sched_setaffinity(2), signal(7).
+ * L0, any isolate. Source: prctl(2) PR_SET_NAME, gettid(2), tgkill(2), sched_setaffinity(2), rt_sigprocmask(2), signal(7).
  */
 import { addressOf, check, cString, SYS, syscall, word } from "./syscall.ts";
 
@@ -23,6 +23,25 @@ export function threadId(): number {
 /** Sends `signal` to a thread of this process; false if it is gone. */
 export function signalThread(tid: number, signal: number): boolean {
   return syscall(SYS.tgkill, syscall(SYS.getpid), word(tid), word(signal)) === 0n;
+}
+
+/** Numbers of signals a program is told what to do by. */
+const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGWINCH: 28 } as const;
+const SIG_UNBLOCK = 1n;
+const KERNEL_SIGSET_BYTES = 8;
+
+/**
+ * Lets signals through to the calling thread. A mask is inherited by exec, and some supervisors start programs with everything
+ * blocked. To be called once somebody listens: a signal that was waiting arrives at once. @throws OsError
+ */
+export function unblockSignals(names: readonly (keyof typeof SIGNALS)[]): void {
+  const set = new BigUint64Array(1);
+  for (const name of names) set[0] |= 1n << BigInt(SIGNALS[name] - 1);
+  const bytes = new Uint8Array(set.buffer);
+  check(
+    syscall(SYS.rt_sigprocmask, SIG_UNBLOCK, addressOf(bytes), 0n, BigInt(KERNEL_SIGSET_BYTES)),
+    "rt_sigprocmask",
+  );
 }
 
 /** Restricts the calling thread to the given host CPUs. @throws OsError, EINVAL when none of them exists */

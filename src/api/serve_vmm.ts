@@ -23,6 +23,8 @@ const pause = (timeMs: number) => new Promise<void>((resolve) => setTimeout(reso
 export interface ServeHost {
   /** Closes a descriptor the configuration kept. */
   readonly closeDescriptor: (fd: number) => void;
+  /** Lets signals through that were blocked when the program was started. */
+  readonly unblockSignals: (names: readonly ("SIGTERM" | "SIGINT" | "SIGWINCH")[]) => void;
 }
 
 /** One running program. */
@@ -32,7 +34,7 @@ class Program {
   constructor(
     private readonly command: RunCommand,
     private readonly personality: Personality,
-    host: ServeHost,
+    private readonly host: ServeHost,
   ) {
     this.#service = new VmmService({ ...host, noShutdown: command.vmm.noShutdown });
   }
@@ -88,6 +90,7 @@ class Program {
         log.warn(`Window size: ${error}`)
       );
     });
+    this.host.unblockSignals(["SIGTERM", "SIGINT", "SIGWINCH"]);
   }
 
   #showBanner(): void {

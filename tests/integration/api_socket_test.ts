@@ -88,6 +88,22 @@ for (const program of PERSONALITIES) {
     });
   }
 
+  testWith(
+    { ...NEEDS, commands: ["env"] },
+    `${program}: SIGTERM ends it although whoever started it blocked all signals`,
+    async () => {
+      await using vm = await Vm.start({
+        program,
+        path: "env",
+        api: false,
+        args: ["--block-signal", programPath(program)!, "--api-socket", "{dir}/api.sock"],
+      });
+      await vm.waitForApi();
+      vm.kill("SIGTERM");
+      assert.equal((await vm.waitForExit()).code, 0);
+    },
+  );
+
   testWith(NEEDS, `${program}: vmm.shutdown is answered before the program ends`, async () => {
     await using vm = await Vm.start({ program });
     const answer = await vm.api.put("vmm.shutdown");
