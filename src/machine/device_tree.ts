@@ -17,13 +17,18 @@ interface DeviceNode {
   readonly pci_bdf?: string;
 }
 
+/** Id of the node for the PCI function around a device. */
+export function functionNode(id: string): string {
+  return `_virtio-pci-${id}`;
+}
+
 /** Nodes by id. A virtio device has two: itself, and the PCI function around it. */
 export function deviceTree(devices: VmDevices, hasSerial: boolean): Record<string, DeviceNode> {
   const nodes: DeviceNode[] = [{ id: "__ioapic", resources: [], children: [] }];
   if (hasSerial) nodes.push({ id: "__serial", resources: [], children: [] });
   for (const placed of devices.placed.values()) {
     const { id } = placed.device;
-    const parent = `_virtio-pci-${id}`;
+    const parent = functionNode(id);
     const bar = {
       index: 0,
       base: BigInt(devices.pci.barOf(placed)),

@@ -26,7 +26,6 @@ import { UnsupportedError } from "@vmm/errors/unsupported_error.ts";
 import type { KvmVm } from "@vmm/hypervisor/kvm/vm.ts";
 import { setSlot } from "@vmm/pci/pci_block.ts";
 import { bumpGeneration } from "@vmm/bus/bus_block.ts";
-import { VirtioId } from "@vmm/virtio/device.ts";
 import { VirtioPciHead } from "@vmm/virtio/pci/block.ts";
 import { balloonActual, resizeBalloon } from "./balloon_control.ts";
 import type { Consoles } from "./consoles.ts";
@@ -41,6 +40,7 @@ import { IOMMU_ID } from "./plug/iommu.ts";
 import { plugFwCfg, type PluggedFwCfg } from "./plug/fw_cfg.ts";
 import type { PluggedDevice } from "./plug/plugged_device.ts";
 import { VhostUserLinks } from "./plug/vhost_user.ts";
+import { deviceToRemove, unknownDevice } from "./removal.ts";
 import type { VcpuSet } from "./vcpu_set.ts";
 import type { VmDevices } from "./vm_devices.ts";
 import type { HotplugKind, PciDeviceAddress, VmInstance, VmState } from "./vm_port.ts";
@@ -285,15 +285,8 @@ export class Vm implements VmInstance {
   }
 
   async removeDevice(id: string): Promise<void> {
-    const placed = this.parts.devices.placed.get(id);
-    if (placed === undefined) throw unknownDevice(id);
-    if (!REMOVABLE.includes(placed.device.model.virtioId)) {
-      throw new ContextError(
-        [`Cannot remove device "${id}"`],
-        new Error(`Removal not allowed for this device kind`),
-      );
-    }
-    this.#removing.add(id);
+    const placed = deviceToRemove(this.parts.devices, this.deviceTree(), id);
+    this.#removing.add(placed.device.id);
     setSlot(this.parts.platform.blocks.pci, "removing", placed.fn.segment, placed.fn.slot);
     this.#notifyGuest(GedNotification.pci);
   }
@@ -366,22 +359,6 @@ const TRANSITION_WORDS: Partial<Record<VmState, readonly string[]>> = {
   Paused: ["Cannot pause VM", "Failed to pause migratable component"],
   Running: ["Cannot resume VM", "Failed to resume migratable component"],
 };
-
-function unknownDevice(id: string): StateError {
-  return new StateError("DEVICE_UNKNOWN", 404, [
-    "Error from device manager",
-    `Failed to find device corresponding to the given identifier: ${id}`,
-  ]);
-}
-
-/** Types of devices that can be taken out of a running VM. */
-const REMOVABLE: readonly number[] = [
-  VirtioId.block,
-  VirtioId.net,
-  VirtioId.pmem,
-  VirtioId.fs,
-  VirtioId.vsock,
-];
 
 /** States that can be entered from each state. */
 const ALLOWED: Record<VmState, readonly VmState[]> = {

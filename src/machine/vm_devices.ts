@@ -14,6 +14,7 @@ import type {
 } from "@schemas/api/virtio_devices.ts";
 import type { VmConfig } from "@schemas/api/vm_config.ts";
 import { ContextError } from "@vmm/errors/context_error.ts";
+import { PciSlotError } from "@vmm/pci/slots.ts";
 import type { Consoles } from "./consoles.ts";
 import type { MemoryWindows } from "./memory_windows.ts";
 import type { PciTopology, PlacedDevice } from "./pci_topology.ts";
@@ -244,13 +245,22 @@ export class VmDevices {
   plugLive(device: PluggedDevice): PlacedDevice {
     const { segment, slot } = device.placement;
     try {
-      const placed = this.pci.place(device, this.pci.takeSlot(segment, slot), false);
+      const placed = this.pci.place(device, this.#liveSlot(segment, slot), false);
       this.placed.set(device.id, placed);
       device.warnings.forEach(this.warn);
       return placed;
     } catch (cause) {
       device.release();
       throw new ContextError(["Error from device manager"], cause);
+    }
+  }
+
+  /** A slot of a running VM. @throws PciSlotError, in other words than at boot */
+  #liveSlot(segment: number, slot: number | undefined): number {
+    try {
+      return this.pci.takeSlot(segment, slot);
+    } catch (error) {
+      throw new PciSlotError("Failed to find an available PCI device ID", { cause: (error as Error).cause });
     }
   }
 
