@@ -23,20 +23,34 @@ export interface LogSettings {
   readonly format?: string;
 }
 
+const CARRIAGE_RETURN = 13;
+const LINE_FEED = 10;
 const WARN = LEVELS.indexOf("WARN");
 /** Frames of an Error's stack above the caller of a log method: the message line, `#write`, the level's method. */
 const OWN_FRAMES = 3;
 
-/** Standard error. A full pipe makes it wait, as any program's standard error does. */
+/**
+ * Standard error. A full pipe makes it wait, as any program's standard error does. On a terminal, which a console may have
+ * made raw, a line feed alone would stay in its column.
+ */
 const standardError: LineWriter = {
-  write(bytes) {
+  write(line) {
     try {
+      const bytes = Deno.stderr.isTerminal() ? withReturn(line) : line;
       for (let done = 0; done < bytes.length;) done += Deno.stderr.writeSync(bytes.subarray(done));
     } catch {
       // Nobody reads it any more: there is no better place to say so.
     }
   },
 };
+
+/** A line, its line feed after a carriage return. */
+function withReturn(line: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(line.length + 1);
+  bytes.set(line.subarray(0, -1));
+  bytes.set([CARRIAGE_RETURN, LINE_FEED], line.length - 1);
+  return bytes;
+}
 
 function fileWriter(path: string): LineWriter {
   const file = Deno.openSync(path, { write: true, create: true, truncate: true });

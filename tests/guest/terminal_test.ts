@@ -6,12 +6,12 @@ import { run } from "@tests/framework/command.ts";
 import { ApiClient } from "@tests/framework/http_client.ts";
 import { programPath } from "@tests/framework/programs.ts";
 import { POWER_OFF, pvhElf, SPIN } from "@tests/framework/tiny_guest.ts";
-import { guestTest, PROGRAM } from "./subject.ts";
+import { guestTest, IS_REFERENCE, PROGRAM } from "./subject.ts";
 
 /** Started in the terminal that `script` makes; what is found goes to files. */
 const SESSION = `
 tty >tty; stty -g >before
-"$PROGRAM" --api-socket api.sock --kernel "$KERNEL" --serial tty --console off --memory size=64M & wait=$!
+"$PROGRAM" -v --api-socket api.sock --kernel "$KERNEL" --serial tty --console off --memory size=64M & wait=$!
 echo $wait >pid; fg >/dev/null; echo $? >code; stty -g >after; mv after end`;
 
 interface Session {
@@ -65,6 +65,10 @@ guestTest("the terminal is restored when the guest powers off", async () => {
   const { code, shown } = await onTerminal(pvhElf(POWER_OFF));
   assert.equal(code, 0);
   assert.match(shown, /U/);
+  // What is logged while the terminal is raw begins at the left, too; the first and last lines are those of `script`.
+  const lines = shown.split("\n").slice(1, -3);
+  assert.ok(lines.length > 2, shown);
+  if (!IS_REFERENCE) assert.deepEqual(lines.filter((line) => !line.endsWith("\r")), []);
 }, NEEDS);
 
 guestTest("the terminal is restored when the VM does not boot, and the reason is readable", async () => {
