@@ -9,6 +9,8 @@ import type { VmmEvent } from "@schemas/api/event.ts";
 import { ApiError } from "@vmm/client/api_error.ts";
 import { EventStreamError } from "@vmm/client/event_decoder.ts";
 import { VmmClient } from "@vmm/client/vmm_client.ts";
+import type { OperationName } from "@vmm/api/command.ts";
+import { type Situation, verdictOf } from "@vmm/api/state_matrix.ts";
 import { missing, ROOT, testWith } from "@tests/framework/programs.ts";
 import { HALT, pvhElf } from "@tests/framework/tiny_guest.ts";
 import { Vm } from "@tests/framework/vm.ts";
@@ -68,6 +70,99 @@ testWith({ binary: true }, "VmmClient: events arrive until the loop is left or a
   abort.abort();
   assert.deepEqual(await next, { done: true, value: undefined });
 });
+
+/** Operations the client can ask for at any time, by name; those that leave the process alone. */
+const OPERATIONS: Partial<Record<OperationName, (client: VmmClient, vm: Vm) => Promise<unknown>>> = {
+  "vmm.ping": (client) => client.ping(),
+  "vm.info": (client) => client.info(),
+  "vm.counters": (client) => client.counters(),
+  "vm.create": (client, vm) => client.create(configOf(vm)),
+  "vm.boot": (client) => client.boot(),
+  "vm.pause": (client) => client.pause(),
+  "vm.resume": (client) => client.resume(),
+  "vm.nmi": (client) => client.nmi(),
+  "vm.power-button": (client) => client.powerButton(),
+  "vm.reboot": (client) => client.reboot(),
+  "vm.resize": (client) => client.resize({}),
+  "vm.add-disk": (client, vm) =>
+    client.addDisk({ id: "new", path: join(vm.directory, "disk"), image_type: "Raw" }),
+  "vm.shutdown": (client) => client.shutdown(),
+  "vm.delete": (client) => client.delete(),
+};
+
+const configOf = (vm: Vm) => ({
+  payload: { kernel: join(vm.directory, "kernel") },
+  memory: { size: 64n << 20n },
+  serial: { mode: "Null" },
+  console: { mode: "Off" },
+} as const);
+
+const STEPS: Partial<Record<Situation, ((client: VmmClient, vm: Vm) => Promise<unknown>)[]>> = {
+  absent: [],
+  cold: [OPERATIONS["vm.create"]!],
+  running: [OPERATIONS["vm.create"]!, OPERATIONS["vm.boot"]!],
+  paused: [OPERATIONS["vm.create"]!, OPERATIONS["vm.boot"]!, OPERATIONS["vm.pause"]!],
+};
+
+for (const program of ["nephos", "cloud-hypervisor"] as const) {
+  testWith(
+    { binary: true, kvm: true },
+    `VmmClient: every operation in every state, as the state matrix says, on ${program}`,
+    async () => {
+      await using vm = await Vm.start({ program });
+      await Deno.writeFile(join(vm.directory, "kernel"), pvhElf(HALT));
+      await Deno.writeFile(join(vm.directory, "disk"), new Uint8Array(1 << 20));
+      const client = new VmmClient(socketOf(vm));
+      for (const [situation, steps] of Object.entries(STEPS)) {
+        for (const [operation, ask] of Object.entries(OPERATIONS)) {
+          await client.delete();
+          for (const step of steps) await step(client, vm);
+          const verdict = verdictOf(operation as OperationName, situation as Situation);
+          if (verdict === "ok") {
+            await ask(client, vm);
+          } else {
+            await assert.rejects(ask(client, vm), (error) => {
+              assert(error instanceof ApiError, `${operation} when ${situation}: ${error}`);
+              assert.equal(error.endpoint, operation);
+              assert.equal(error.messages[0], "Error from API");
+              return error.status === 404 || error.status === 500;
+            }, `${operation} when ${situation}`);
+          }
+        }
+      }
+    },
+  );
+}
+
+testWith(
+  { binary: true, kvm: true },
+  "events: a reader that comes late sees what follows, one that does not read is let go",
+  async () => {
+    await using vm = await Vm.start({});
+    await Deno.writeFile(join(vm.directory, "kernel"), pvhElf(HALT));
+    const client = new VmmClient(socketOf(vm));
+    using sleeper = await Deno.connect({ transport: "unix", path: socketOf(vm) });
+    await sleeper.write(
+      new TextEncoder().encode("GET /api/v1/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+    );
+    await client.create(configOf(vm));
+    await client.boot();
+    const late = client.events();
+    const first = late.next();
+    // More than the socket and the VMM keep for a reader; the late one has to see one of them.
+    let seen: VmmEvent | void = undefined;
+    void first.then(({ value }) => seen = value);
+    for (let count = 0; count < 4_000 || seen === undefined; count++) await client.resize({});
+    assert.match((await first).value!.event, /^resiz(ing|ed)$/);
+    await late.return();
+    let text = "";
+    for await (const part of sleeper.readable) text += new TextDecoder().decode(part);
+    assert.ok(text.includes("event: vm/booted\n"));
+    const told = text.match(/event: vm\/resized\n/g)?.length ?? 0;
+    assert.ok(told > 0 && told < 4_000, `${told} events kept for a reader that does not read`);
+    assert.equal((await client.info()).state, "Running");
+  },
+);
 
 testWith(
   { binary: true },
