@@ -24,6 +24,8 @@ import { createRtcHandler } from "@vmm/devices/virtio/rtc/handler.ts";
 import { createVsockHandler } from "@vmm/devices/virtio/vsock/handler.ts";
 import { createWatchdogHandler, type WatchdogBackend } from "@vmm/devices/virtio/watchdog/handler.ts";
 import type { GuestMemory } from "@vmm/memory/guest_memory.ts";
+import type { VmFd } from "@vmm/hypervisor/kvm/vm.ts";
+import type { IrqRoutes } from "./irq_routes.ts";
 import type { DiskBackend } from "./plug/disk.ts";
 import type { TapBackend } from "./plug/net.ts";
 import type { PmemBackend } from "./plug/pmem.ts";
@@ -38,6 +40,8 @@ export interface AttachServices {
   charDevice(descriptor: ChardevDescriptor): OpenCharDevice;
   /** Guest memory; grows with hot-plugged regions. */
   readonly memory: GuestMemory;
+  readonly vm: VmFd;
+  readonly irqRoutes: IrqRoutes;
   /** Which share of the device's queues is served here; 0 leads. */
   readonly share: number;
 }

@@ -24,6 +24,7 @@ import { CONFIG_CHANGED, DeviceRunner, type RunnerShare } from "@vmm/virtio/runn
 import { type FwCfgDescription, FwCfgItems } from "./fw_cfg_items.ts";
 import { attachDevice, type AttachedDevice } from "./io_devices.ts";
 import { IoLoop } from "./io_loop.ts";
+import { IrqRoutes, IrqRoutesBlock } from "./irq_routes.ts";
 import type { PlatformBuffers } from "./platform.ts";
 import { postEvent, WorkerService } from "./worker_serve.ts";
 
@@ -59,6 +60,7 @@ export interface IoStart {
   readonly wakeFd: number;
   readonly regions: readonly RegionDescription[];
   readonly platform: PlatformBuffers;
+  readonly irqRoutes: SharedArrayBuffer;
   /** The serial port's back-end, when this Worker serves it. */
   readonly serial?: ChardevDescriptor;
   /** Back-ends that only print (debug console, firmware): their rings are drained here. */
@@ -81,6 +83,7 @@ interface Device {
 const IDLE_THREAD_NAME = "idle";
 let memory: GuestMemory | undefined;
 let vm: VmFd | undefined;
+let irqRoutes: IrqRoutes | undefined;
 let serial: { device: OpenCharDevice; input: SerialInput } | undefined;
 let fwCfg: FwCfgDma | undefined;
 let tpm: { link: TpmLink; service: CrbService } | undefined;
@@ -129,9 +132,11 @@ function start(request: IoStart): void {
     drainEvent(request.wakeFd);
     woken();
   });
+  const ioapic = IoapicBlock.attach(request.platform.ioapic);
+  irqRoutes = new IrqRoutes(IrqRoutesBlock.attach(request.irqRoutes), ioapic, interrupts);
   request.outputs.forEach(charDevice);
   if (request.serial !== undefined) {
-    const lines = new IoapicLines(IoapicBlock.attach(request.platform.ioapic), interrupts);
+    const lines = new IoapicLines(ioapic, interrupts);
     const input = new SerialInput(SerialBlock.attach(request.platform.serial), lines, COM1_IRQ);
     serial = { device: charDevice(request.serial), input };
     serial.device.setInput(input);
@@ -161,7 +166,14 @@ function woken(): void {
 }
 
 function addDevice({ descriptor, share }: DeviceShare): void {
-  const attached = attachDevice(descriptor, { env, charDevice, memory: memory!, share: share?.number ?? 0 });
+  const attached = attachDevice(descriptor, {
+    env,
+    charDevice,
+    memory: memory!,
+    vm: vm!,
+    irqRoutes: irqRoutes!,
+    share: share?.number ?? 0,
+  });
   const runnerShare: RunnerShare | undefined = share && {
     number: share.number,
     queues: share.queues,
@@ -221,7 +233,7 @@ function stop(): void {
   for (const chardev of charDevices.values()) chardev.stop();
   charDevices.clear();
   loop.clear();
-  vm = memory = undefined;
+  vm = memory = irqRoutes = undefined;
 }
 
 /** An order of main for a device. */

@@ -17,6 +17,7 @@ import { createSerial, SerialBlock } from "@vmm/devices/legacy/serial.ts";
 import type { TimeSource } from "@vmm/devices/legacy/time_source.ts";
 import { CrbBlock, createCrb } from "@vmm/devices/tpm/crb.ts";
 import { Aperture } from "@vmm/pci/aperture.ts";
+import { IrqRoutesBlock } from "./irq_routes.ts";
 import { PciBlock } from "@vmm/pci/pci_block.ts";
 import { createEventBudget, EventBudgetBlock } from "@vmm/sync/event_budget.ts";
 
@@ -47,6 +48,8 @@ export interface PlatformDescription {
   readonly buffers: PlatformBuffers;
   /** One address allocator per PCI segment. */
   readonly apertures: readonly SharedArrayBuffer[];
+  /** See `IrqRoutes`: not guest-visible, and made anew with each machine. */
+  readonly irqRoutes: SharedArrayBuffer;
   readonly ecamGpas: readonly number[];
   readonly controllers: PlatformControllers;
   readonly hasSerial: boolean;
@@ -108,6 +111,7 @@ export function createPlatform(request: PlatformRequest): Platform {
         Object.entries(blocks).map(([name, block]) => [name, block.buffer]),
       ) as PlatformBuffers,
       apertures: apertures.map((aperture) => aperture.block.buffer),
+      irqRoutes: IrqRoutesBlock.create().buffer,
       ecamGpas: request.segments.map((segment) => segment.ecam.gpa),
       controllers: request.controllers,
       hasSerial: request.hasSerial,

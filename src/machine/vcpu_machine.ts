@@ -29,23 +29,18 @@ import { DEBUG_CONSOLE_READ, DebugConsole, FIRMWARE_DEBUG_PORT } from "@vmm/devi
 import { DEBUG_PORT, DebugPort } from "@vmm/devices/legacy/debug_port.ts";
 import { Ged, GED_SIZE_BYTES } from "@vmm/devices/legacy/ged.ts";
 import { I8042, I8042_PORT, I8042_PORT_COUNT } from "@vmm/devices/legacy/i8042.ts";
-import {
-  Ioapic,
-  IOAPIC_PINS,
-  IOAPIC_SIZE_BYTES,
-  IoapicLines,
-  levelRoute,
-} from "@vmm/devices/legacy/ioapic.ts";
+import { Ioapic, IOAPIC_SIZE_BYTES, IoapicLines } from "@vmm/devices/legacy/ioapic.ts";
 import { MEMORY_HOTPLUG_SIZE_BYTES, MemoryHotplug } from "@vmm/devices/legacy/memory_hotplug.ts";
 import { PowerControl } from "@vmm/devices/legacy/power_control.ts";
 import { Serial } from "@vmm/devices/legacy/serial.ts";
 import type { ItemSource } from "@vmm/bus/item_source.ts";
 import { FwCfgPorts, type FwCfgState } from "@vmm/devices/fw_cfg/fw_cfg.ts";
 import { Crb, CRB_SIZE_BYTES } from "@vmm/devices/tpm/crb.ts";
-import type { MsiRoute, VmFd } from "@vmm/hypervisor/kvm/vm.ts";
+import type { VmFd } from "@vmm/hypervisor/kvm/vm.ts";
 import { Aperture } from "@vmm/pci/aperture.ts";
 import { PCI_HOTPLUG_SIZE, PciHotplugController } from "@vmm/pci/hotplug_controller.ts";
 import { CONFIG_PORTS_BASE, CONFIG_PORTS_SIZE, ConfigPorts, PciSegment } from "@vmm/pci/segment.ts";
+import { IrqRoutes, IrqRoutesBlock } from "./irq_routes.ts";
 import { createFunction, type FunctionDescription, type FunctionPorts } from "./pci_functions.ts";
 import { attachPlatform, type PlatformDescription } from "./platform.ts";
 
@@ -127,7 +122,8 @@ export class VcpuMachine {
   #mmioBus(platform: PlatformDescription, vm: VmFd, events: EventSink, wake: IoWake): MmioBus {
     const blocks = this.#blocks;
     const { controllers } = platform;
-    const ioapic = new Ioapic(blocks.ioapic, this.#lines, () => vm.setRoutes(this.#levelRoutes()));
+    const routes = new IrqRoutes(IrqRoutesBlock.attach(platform.irqRoutes), blocks.ioapic, vm);
+    const ioapic = new Ioapic(blocks.ioapic, this.#lines, () => routes.update());
     const ged = new Ged(blocks.ged);
     const cpus = new CpuHotplug(blocks.cpuHotplug, events);
     const pci = new PciHotplugController(blocks.pci, blocks.bus, events);
@@ -147,16 +143,6 @@ export class VcpuMachine {
         segment.addBars(bus);
       });
     });
-  }
-
-  /** Level-triggered pins: KVM reports the end of their interrupts only if it knows their routes. */
-  #levelRoutes(): MsiRoute[] {
-    const routes: MsiRoute[] = [];
-    for (let pin = 0; pin < IOAPIC_PINS; pin++) {
-      const route = levelRoute(this.#blocks.ioapic, pin);
-      if (route !== undefined) routes.push({ gsi: pin, ...route });
-    }
-    return routes;
   }
 
   /** A local APIC finished `vector` (KVM_EXIT_IOAPIC_EOI). */

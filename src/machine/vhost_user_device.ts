@@ -15,12 +15,18 @@ import type {
   VirtioDeviceDescriptor,
 } from "@vmm/virtio/device.ts";
 import { attachVirtioPci, ConfigWrite, VirtioPciHead } from "@vmm/virtio/pci/block.ts";
+import type { VmFd } from "@vmm/hypervisor/kvm/vm.ts";
+import { MsixTable } from "@vmm/pci/msix.ts";
+import type { IrqRoutes } from "./irq_routes.ts";
+import { RingInterrupts } from "./ring_interrupts.ts";
 import type { VhostUserBackend } from "./plug/vhost_user.ts";
 
 /** What the Worker lends. */
 export interface VhostUserServices {
   readonly env: IoEnvironment;
   readonly memory: GuestMemory;
+  readonly vm: VmFd;
+  readonly irqRoutes: IrqRoutes;
 }
 
 const CONFIG_WRITE = VirtioPciHead.index.configWrite;
@@ -41,7 +47,7 @@ function shared(region: MappedRegion): SharedRegion {
 /** Takes over the back-end main found. @throws Error when guest memory is not shared */
 export function attachVhostUser(
   descriptor: VirtioDeviceDescriptor,
-  { env, memory }: VhostUserServices,
+  { env, memory, vm, irqRoutes }: VhostUserServices,
 ) {
   const { description, queuePairs } = descriptor.backend as VhostUserBackend;
   const state = attachVirtioPci(descriptor.block);
@@ -69,6 +75,10 @@ export function attachVhostUser(
     });
   }
 
+  const interrupts = new RingInterrupts(state, new MsixTable(state, vm), irqRoutes, vm, link);
+  state.vectorsFollowed = 1;
+  interrupts.sync(); // a driver may have been quicker
+
   const local = queuePairs === undefined
     ? undefined
     : (activation: Activation) =>
@@ -78,9 +88,15 @@ export function attachVhostUser(
     createVhostUserHandler(activation, { backend: link, rings, local });
   return {
     start,
-    detach: () => link.close(),
+    detach: () => {
+      interrupts.close();
+      link.close();
+    },
     ownsKicks: true,
-    woken: forwardConfig,
+    woken: () => {
+      forwardConfig();
+      interrupts.sync();
+    },
     regionAdded: (gpa: number) => {
       const region = memory.find(gpa, 1);
       if (region !== undefined) link.regionAdded(shared(region));

@@ -147,6 +147,7 @@ export class Vm implements VmInstance {
         file,
       })),
       platform: platform.description.buffers,
+      irqRoutes: platform.description.irqRoutes,
       serial: consoles.serial,
       outputs: consoles.outputs(),
       fwCfg: this.#fwCfg?.description,

@@ -71,6 +71,14 @@ export class MsixTable {
     if (!this.#masked(vector)) this.#flush(vector);
   }
 
+  /** The message of `vector` as KVM takes it; undefined while it cannot be sent. */
+  message(vector: number): { addressLow: number; addressHigh: number; data: number } | undefined {
+    const enabled = vector < this.state.msixVectors && (this.#control() & PCI_MSIX_ENABLE) !== 0;
+    if (!enabled || this.#masked(vector)) return undefined;
+    const [low, high, data] = this.state.msixTable.subarray(vector * ENTRY_WORDS);
+    return { addressLow: kvmAddressLow(low, high), addressHigh: kvmAddressHigh(low, high), data };
+  }
+
   /** Guest access to the table; `offset` from its start. Partial words work; past the end it reads as ones. */
   readTable(offset: number, size: 1 | 2 | 4): number {
     return this.#within(offset, size)

@@ -84,7 +84,8 @@ export class VhostUserLink implements RingBackend {
   #attempts = 0;
   #cancelRetry: (() => void) | undefined;
   #closed = false;
-  readonly #callFds: number[];
+  /** The back-end raises one when a ring's interrupt is due. */
+  readonly callFds: readonly number[];
   readonly #rings: number;
   /** Configuration as it last went to or came from the back-end. */
   readonly #knownConfig: Uint8Array;
@@ -95,12 +96,8 @@ export class VhostUserLink implements RingBackend {
   constructor(private readonly description: VhostUserDescription, private readonly services: LinkServices) {
     this.#rings = description.wishes.queueCount;
     this.#knownConfig = services.config.slice();
-    this.#callFds = Array.from({ length: this.#rings }, () => eventfd());
-    this.#callFds.forEach((fd, ring) => {
-      services.env.watch(fd, EPOLL.IN, () => {
-        if (drainEvent(fd)) this.#device?.interrupt(ring);
-      });
-    });
+    this.callFds = Array.from({ length: this.#rings }, () => eventfd());
+    this.callFds.forEach((_, ring) => this.relay(ring, true));
     if (description.listenFd >= 0) {
       services.env.watch(description.listenFd, 0, () => this.#accept());
     }
@@ -162,6 +159,16 @@ export class VhostUserLink implements RingBackend {
     drainEvent(this.services.kickFds[queue]);
   }
 
+  /** Passes a ring's interrupts on, or leaves that to the kernel. */
+  relay(ring: number, on: boolean): void {
+    const fd = this.callFds[ring];
+    if (on) {
+      this.services.env.watch(fd, EPOLL.IN, () => {
+        if (drainEvent(fd)) this.#device?.interrupt(ring);
+      });
+    } else this.services.env.unwatch(fd);
+  }
+
   /** Guest memory has grown. */
   regionAdded(region: SharedRegion): void {
     if (!this.#progress.memory) return;
@@ -189,7 +196,7 @@ export class VhostUserLink implements RingBackend {
     this.#configDone();
     const { env } = this.services;
     if (this.description.listenFd >= 0) env.unwatch(this.description.listenFd);
-    for (const fd of this.#callFds) {
+    for (const fd of this.callFds) {
       env.unwatch(fd);
       close(fd);
     }
@@ -225,7 +232,7 @@ export class VhostUserLink implements RingBackend {
       progress.inflight = true;
     }
     for (const ring of device.rings) {
-      const descriptors = { kickFd: this.services.kickFds[ring.index], callFd: this.#callFds[ring.index] };
+      const descriptors = { kickFd: this.services.kickFds[ring.index], callFd: this.callFds[ring.index] };
       progress.started.add(ring.index);
       yield* startRing(ring, this.#lost, descriptors);
     }

@@ -42,6 +42,8 @@ const headFields = {
   configForwarded: "u32",
   /** A value of `ConfigWrite`. */
   configWrite: "u32",
+  /** 1: the I/O Worker follows the vectors of the queues: it is woken when they change. */
+  vectorsFollowed: "u32",
   /** Times the driver (or a bug of ours) broke the device. */
   faults: "u32",
   deviceConfig: { u8: MAX_DEVICE_CONFIG },

@@ -55,7 +55,10 @@ export class VirtioPciFunction extends ConfigSpace {
 
   protected override afterWrite(offset: number, size: number): void {
     const control = this.#virtio.msixCapability + 2;
-    if (offset < control + 2 && offset + size > control) this.#msix.controlWritten();
+    if (offset < control + 2 && offset + size > control) {
+      this.#msix.controlWritten();
+      this.#registers.vectorsChanged();
+    }
   }
 
   #isAccess(offset: number): boolean {

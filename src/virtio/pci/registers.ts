@@ -88,7 +88,13 @@ export class VirtioPciRegisters implements IoDevice {
       this.state.lock();
       this.msix.writeTable(offset - MSIX_TABLE_OFFSET, size, value);
       this.state.unlock();
+      this.vectorsChanged();
     }
+  }
+
+  /** Messages, masks or vectors are others now. */
+  vectorsChanged(): void {
+    if (this.state.vectorsFollowed !== 0) this.wake.wake();
   }
 
   /** A notification that no ioeventfd took. */
@@ -146,6 +152,7 @@ export class VirtioPciRegisters implements IoDevice {
       else if (size === 4) this.#writeDoubleWord(offset, value);
     }
     state.unlock();
+    if (offset === Common.queueVector) this.vectorsChanged();
   }
 
   #writeWord(offset: number, value: number): void {
