@@ -3,14 +3,11 @@
  *
  *     REFERENCE_VMM=… deno run -A tests/perf/api_latency.ts [--rounds N] [--shield]
  *
- * The programs take turns of a few requests each, so that whatever else the machine does hits all alike; a VM runs during
- * its program's turns only. The client blocks in its system calls, as curl or a Go runtime does. `--shield` puts client and
- * programs ahead of everything else on the machine. Nothing is asserted.
+ * The programs take turns of some requests each, so that whatever else the machine does hits all alike; a VM runs during its
+ * program's turns only. The client is a small C program (`api_client.c`), so that no second runtime is measured. `--shield`
+ * puts client and programs, but not the vCPUs, ahead of everything else on the machine. Nothing is asserted.
  */
 import { parseArgs } from "node:util";
-import { close, setNonBlocking } from "@ffi/libc/fd.ts";
-import { read, write } from "@ffi/libc/io.ts";
-import { connectUnix } from "@ffi/libc/socket.ts";
 import { HALT, pvhElf, SPIN } from "@tests/framework/tiny_guest.ts";
 import { programPath } from "@tests/framework/programs.ts";
 import { Vm } from "@tests/framework/vm.ts";
@@ -20,56 +17,31 @@ const { values: options } = parseArgs({
   options: { rounds: { type: "string", default: "40" }, shield: { type: "boolean", default: false } },
 });
 const ROUNDS = Number(options.rounds);
-const REQUESTS_PER_TURN = 100;
+const REQUESTS_PER_TURN = 200;
 const WARM_UP_REQUESTS = 10;
 /** Requests each program has answered before anything is measured: its code is compiled then. */
 const FIRST_REQUESTS = 3_000;
-const US_PER_MS = 1_000;
+const NS_PER_US = 1_000;
 
-const buffer = new Uint8Array(1 << 16);
-const decoder = new TextDecoder("latin1");
-
-function connect(path: string): number {
-  const fd = connectUnix(path);
-  if (fd < 0) throw new Error(`connect: error ${-fd}`);
-  setNonBlocking(fd, false);
-  return fd;
+/** Builds the client. */
+async function buildClient(directory: string): Promise<string> {
+  const client = `${directory}/api_client`;
+  const source = new URL("api_client.c", import.meta.url).pathname;
+  const { success } = await new Deno.Command(Deno.env.get("CC") ?? "cc", {
+    args: ["-O2", "-o", client, source],
+  })
+    .output();
+  if (!success) throw new Error("The client cannot be built: is a C compiler there?");
+  return client;
 }
-
-/** Sends one request and reads its answer. */
-function exchange(fd: number, request: Uint8Array<ArrayBuffer>): void {
-  if (write(fd, request) !== request.length) throw new Error("The request was not taken");
-  let text = "";
-  for (;;) {
-    const count = read(fd, buffer);
-    if (count <= 0) throw new Error(`read: ${count} after "${text}"`);
-    text += decoder.decode(buffer.subarray(0, count));
-    const end = text.indexOf("\r\n\r\n");
-    if (end < 0) continue;
-    const length = Number(/content-length: *(\d+)/i.exec(text)?.[1] ?? 0);
-    if (text.length - end - 4 < length) continue;
-    if (!text.startsWith("HTTP/1.1 200")) throw new Error(text);
-    return;
-  }
-}
-
-const requestFor = (endpoint: string) =>
-  new TextEncoder().encode(`GET /api/v1/${endpoint} HTTP/1.1\r\nHost: localhost\r\n\r\n`);
 
 /** One program's turn; microseconds per request. */
-function takeTurn(socket: string, endpoint: string, isNew: boolean, count: number): number[] {
-  const request = requestFor(endpoint);
-  const times: number[] = [];
-  const kept = isNew ? -1 : connect(socket);
-  for (let i = -WARM_UP_REQUESTS; i < count; i++) {
-    const began = performance.now();
-    const fd = isNew ? connect(socket) : kept;
-    exchange(fd, request);
-    if (isNew) close(fd);
-    if (i >= 0) times.push((performance.now() - began) * US_PER_MS);
-  }
-  if (!isNew) close(kept);
-  return times;
+async function takeTurn(socket: string, endpoint: string, isNew: boolean, count: number): Promise<number[]> {
+  const command = [client, socket, endpoint, String(count), String(WARM_UP_REQUESTS), isNew ? "1" : "0"];
+  const [program, ...args] = options.shield ? ["chrt", "--rr", "1", ...command] : command;
+  const { success, stdout, stderr } = await new Deno.Command(program, { args }).output();
+  if (!success) throw new Error(new TextDecoder().decode(stderr));
+  return new TextDecoder().decode(stdout).trim().split("\n").map((ns) => Number(ns) / NS_PER_US);
 }
 
 /** Puts a process ahead of the rest, but for its vCPUs: those are the load its API has to stand. */
@@ -83,6 +55,8 @@ async function goFirst(pid: number): Promise<void> {
   }
 }
 
+const directory = await Deno.makeTempDir({ prefix: "nephos-latency-" });
+const client = await buildClient(directory);
 const programs = (["nephos", "cloud-hypervisor", "reference"] as const).filter((name) => programPath(name));
 const vcpus = navigator.hardwareConcurrency;
 console.log(
@@ -104,19 +78,18 @@ for (const [state, code, count] of [["idle", HALT, 1], [`${vcpus} vCPUs spinning
       console: { mode: "Off" },
     });
     await vm.api.mustPut("vm.boot");
-    takeTurn(vm.api.socketPath, "vm.info", false, FIRST_REQUESTS);
+    await takeTurn(vm.api.socketPath, "vm.info", false, FIRST_REQUESTS);
     await vm.api.mustPut("vm.pause");
     if (options.shield) await goFirst(vm.pid);
     vms.push(vm);
   }
-  if (options.shield) await goFirst(Deno.pid);
   for (const isNew of [false, true]) {
     for (const endpoint of ["vmm.ping", "vm.info"]) {
       const times: number[][] = programs.map(() => []);
       for (let round = 0; round < ROUNDS; round++) {
         for (const [index, vm] of vms.entries()) {
           await vm.api.mustPut("vm.resume");
-          times[index].push(...takeTurn(vm.api.socketPath, endpoint, isNew, REQUESTS_PER_TURN));
+          times[index].push(...await takeTurn(vm.api.socketPath, endpoint, isNew, REQUESTS_PER_TURN));
           await vm.api.mustPut("vm.pause");
         }
       }
@@ -131,3 +104,4 @@ for (const [state, code, count] of [["idle", HALT, 1], [`${vcpus} vCPUs spinning
     }
   }
 }
+await Deno.remove(directory, { recursive: true });
