@@ -27,6 +27,7 @@ import {
   type VirtioPciState,
 } from "./pci/block.ts";
 import { VIRTIO_IOMMU_MAP_F_READ, VIRTIO_IOMMU_MAP_F_WRITE } from "./iommu/spec.ts";
+import { RingMirror } from "./iommu/ring_mirror.ts";
 import { EndpointTranslation } from "./iommu/translation.ts";
 import { VIRTIO_STATUS_DRIVER_OK, VIRTIO_STATUS_NEEDS_RESET } from "./pci/layout.ts";
 import { availBytes, DESCRIPTOR_SIZE, SplitQueue, type SplitQueueLayout, usedBytes } from "./queue/split.ts";
@@ -258,44 +259,52 @@ export class DeviceRunner {
         queues.push(SplitQueue.disabled(words[at + QueueWord.nextAvail]));
         continue;
       }
-      const layout = this.#layout(at, {
+      const queue = this.#openQueue(at, {
         size: words[at + QueueWord.size],
         eventIndex: hasFeature(acceptedLow, acceptedHigh, VIRTIO_F_RING_EVENT_IDX),
         indirect: hasFeature(acceptedLow, acceptedHigh, VIRTIO_F_RING_INDIRECT_DESC),
         nextAvail: words[at + QueueWord.nextAvail],
         nextUsed: words[at + QueueWord.nextUsed],
       });
-      const queue = SplitQueue.create(this.services.memory, layout, this.#translation);
-      if (!(queue instanceof SplitQueue)) {
-        const isMapped = layout.descriptors >= 0 && layout.driver >= 0 && layout.device >= 0;
-        return {
-          fault: `queue ${i}: ${queue.fault}`,
-          refused: isMapped ? undefined : this.#translation?.refused,
-        };
-      }
+      if (!(queue instanceof SplitQueue)) return { ...queue, fault: `queue ${i}: ${queue.fault}` };
       queues.push(queue);
     }
     return queues;
   }
 
-  /** Completes a layout with where the rings of the queue at word `at` lie. */
-  #layout(
+  /** Opens the queue at word `at`, whose rings the driver may have given in addresses of the device. */
+  #openQueue(
     at: number,
     given: Omit<SplitQueueLayout, "descriptors" | "driver" | "device">,
-  ): SplitQueueLayout {
+  ): SplitQueue | GuestFault {
     const { queues: words } = this.#state;
+    const { memory } = this.services;
     const translation = this.#translation;
-    const ring = (low: number, lengthBytes: number, access: number) =>
-      translation === undefined
-        ? address(words, at + low)
-        : translation.findAll(words[at + low + 1], words[at + low], lengthBytes, access);
+    if (translation === undefined) {
+      return SplitQueue.create(memory, {
+        ...given,
+        descriptors: address(words, at + QueueWord.descLow),
+        driver: address(words, at + QueueWord.driverLow),
+        device: address(words, at + QueueWord.deviceLow),
+      });
+    }
+    const find = (low: number, lengthBytes: number, access: number) =>
+      translation.findAll(words[at + low + 1], words[at + low], lengthBytes, access);
     const both = VIRTIO_IOMMU_MAP_F_READ | VIRTIO_IOMMU_MAP_F_WRITE;
-    return {
-      ...given,
-      descriptors: ring(QueueWord.descLow, DESCRIPTOR_SIZE * given.size, VIRTIO_IOMMU_MAP_F_READ),
-      driver: ring(QueueWord.driverLow, availBytes(given), VIRTIO_IOMMU_MAP_F_READ),
-      device: ring(QueueWord.deviceLow, usedBytes(given), both),
-    };
+    const table = find(QueueWord.descLow, DESCRIPTOR_SIZE * given.size, VIRTIO_IOMMU_MAP_F_READ);
+    const available = table && find(QueueWord.driverLow, availBytes(given), VIRTIO_IOMMU_MAP_F_READ);
+    const used = available && find(QueueWord.deviceLow, usedBytes(given), both);
+    if (used === undefined) {
+      return { fault: "a ring is not mapped for the device", refused: translation.refused };
+    }
+    if (table!.length + available!.length + used.length === 3) {
+      const layout = { ...given, descriptors: table![0].gpa, driver: available![0].gpa, device: used[0].gpa };
+      return SplitQueue.create(memory, layout, translation);
+    }
+    const mirror = RingMirror.create(memory, table!, available!, used);
+    if (mirror === undefined) return { fault: "a ring lies outside RAM, or is not aligned" };
+    const { descriptors, driver, device } = mirror;
+    return SplitQueue.create(memory, { ...given, descriptors, driver, device }, translation, mirror);
   }
 
   #takeKicks(): void {

@@ -176,9 +176,11 @@ Deno.test("EndpointTranslation follows mappings, access rights and changes", () 
   assert.deepEqual([1, 2, 3].map((access) => translation.find(0, 0x3000, access)), [52 * PAGE, -1, -1]);
   assert.equal(translation.find(0x8000_0000, 0x10, 2), 60 * PAGE + 0x10);
   // Rings may lie across mappings whose memory follows on.
-  assert.equal(translation.findAll(0, 0x1800, 0x2000, 1), 50 * PAGE + 0x800);
-  assert.equal(translation.findAll(0, 0x1800, 0x2800, 3), -1);
-  assert.equal(translation.findAll(0, 0x1800, 0x2801, 1), -1);
+  const together = [{ gpa: 50 * PAGE + 0x800, lengthBytes: 0x2000 }];
+  assert.deepEqual(translation.findAll(0, 0x1800, 0x2000, 1), together);
+  assert.equal(translation.findAll(0, 0x1800, 0x2800, 3), undefined);
+  assert.equal(translation.findAll(0, 0x1800, 0x2801, 1), undefined);
+  assert.deepEqual(translation.refused, { high: 0, low: 0x4000, access: 1 });
   table.unmap(1, 1, 2);
   assert.equal(translation.find(0, 0x1234, READ_WRITE), -1);
 });
@@ -188,6 +190,9 @@ Deno.test("a translation at the end of the low word goes on in the next", () => 
   table.attach(1, 8, false);
   map(1, 0xf_ffff, 0x10_0000, 9);
   const translation = new EndpointTranslation({ table: table.buffer, endpoint: first });
-  assert.equal(translation.findAll(0, 0xffff_f800, 0x1000, 3), 9 * PAGE + 0x800);
+  assert.deepEqual(translation.findAll(0, 0xffff_f800, 0x1000, 3), [{
+    gpa: 9 * PAGE + 0x800,
+    lengthBytes: 0x1000,
+  }]);
   assert.equal(translation.find(1, 0x10, 3), 10 * PAGE + 0x10);
 });

@@ -3,6 +3,7 @@ import { DescriptorChain } from "../queue/chain.ts";
 import { SplitQueue, VIRTQ_DESC_F_NEXT, VIRTQ_DESC_F_WRITE } from "../queue/split.ts";
 import { MockDriver } from "../testing/mock_driver.ts";
 import { MappingTable } from "./mapping_table.ts";
+import { RingMirror } from "./ring_mirror.ts";
 import { EndpointTranslation } from "./translation.ts";
 
 const ENDPOINT = 8;
@@ -135,10 +136,100 @@ Deno.test("indirect tables are not taken behind an IOMMU", () => {
   assert.equal(queue.pop(chain), false);
 });
 
-Deno.test("rings that are not mapped make no queue", () => {
-  const driver = new MockDriver();
-  const { size, descriptors, device } = driver;
-  const layout = { size, descriptors, driver: -1, device, eventIndex: false, indirect: false };
-  const made = SplitQueue.create(driver.memory, { ...layout, nextAvail: 0, nextUsed: 0 });
-  assert.deepEqual(made, { fault: "a ring is not mapped for the device in one piece" });
+/** A queue of 512 whose rings lie together for driver and device, and in memory page by page, backwards. */
+function scattered(eventIndex: boolean) {
+  const driver = new MockDriver({ size: 512, eventIndex });
+  const { size, descriptors, driver: available, device } = driver;
+  const tail = eventIndex ? 2 : 0;
+  const rings = {
+    table: [descriptors, 16 * size],
+    available: [available, 4 + 2 * size + tail],
+    used: [device, 4 + 8 * size + tail],
+  } as const;
+  const physical = (gpa: number) =>
+    gpa - gpa % 4096 + (100 - 2 * Math.floor((gpa - RAM) / 4096)) * 4096 + gpa % 4096;
+  const pieces = ([start, length]: readonly [number, number]) => {
+    const found = [];
+    for (let at = start; at < start + length;) {
+      const end = Math.min(start + length, at - at % 4096 + 4096);
+      found.push({ gpa: physical(at), lengthBytes: end - at });
+      at = end;
+    }
+    return found;
+  };
+  /** Carries a ring from the driver's view to memory, or back. */
+  const carry = ([start, length]: readonly [number, number], back: boolean) => {
+    for (let at = start; at < start + length; at++) {
+      const [from, to] = back ? [physical(at), at] : [at, physical(at)];
+      driver.bytes[to - RAM] = driver.bytes[from - RAM];
+    }
+  };
+  const table = MappingTable.create(1, 32);
+  const endpoint = table.addEndpoint(ENDPOINT); // attached to nothing: addresses of buffers are physical
+  const mirror = RingMirror.create(
+    driver.memory,
+    pieces(rings.table),
+    pieces(rings.available),
+    pieces(rings.used),
+  )!;
+  const queue = SplitQueue.create(
+    driver.memory,
+    { size, eventIndex, indirect: false, nextAvail: 0, nextUsed: 0, ...addressesOf(mirror) },
+    new EndpointTranslation({ table: table.buffer, endpoint }),
+    mirror,
+  );
+  assert.ok(queue instanceof SplitQueue);
+  const give = () => {
+    carry(rings.table, false);
+    carry(rings.available, false);
+  };
+  return { driver, queue, give, take: () => carry(rings.used, true) };
+}
+
+function addressesOf({ descriptors, driver, device }: RingMirror) {
+  return { descriptors, driver, device };
+}
+
+for (const eventIndex of [false, true]) {
+  Deno.test(`rings in pieces work as rings in one, ${eventIndex ? "event index" : "flags"}`, () => {
+    const { driver, queue, give, take } = scattered(eventIndex);
+    const chain = new DescriptorChain();
+    for (let round = 0; round < 700; round++) {
+      const { head } = driver.submit([{ send: Uint8Array.of(round, round >> 8) }, { receive: 2 }]);
+      if (round % 3 === 0) driver.setUsedEvent(round);
+      give();
+      queue.disableNotifications();
+      assert.equal(queue.pop(chain), true);
+      assert.deepEqual([chain.head, chain.readU16(0)], [head, round]);
+      chain.writeU16(0, ~round & 0xffff);
+      queue.push(chain.head, 2);
+      const wantsInterrupt = queue.publish();
+      if (eventIndex) assert.equal(wantsInterrupt, round % 3 === 0);
+      assert.equal(queue.enableNotifications(), false);
+      take();
+      assert.equal(driver.wantsNotification(), true);
+      assert.deepEqual(driver.complete(), { head, writtenBytes: 2 });
+      assert.equal(driver.complete(), undefined);
+    }
+    driver.suppressInterrupts(true);
+    driver.submit([{ receive: 2 }]);
+    give();
+    assert.equal(queue.hasRequests(), true);
+    assert.equal(queue.pop(chain), true);
+    queue.push(chain.head, 0);
+    assert.equal(queue.publish(), false);
+  });
+}
+
+Deno.test("rings in pieces that are no RAM, or not aligned, have no mirror", () => {
+  const { memory } = new MockDriver();
+  const piece = (gpa: number, lengthBytes = 4096) => [{ gpa, lengthBytes }];
+  const good = piece(RAM);
+  assert.equal(RingMirror.create(memory, piece(8), good, good), undefined);
+  assert.equal(RingMirror.create(memory, piece(0), good, good), undefined);
+  assert.equal(RingMirror.create(memory, good, piece(RAM + 1), good), undefined);
+  assert.equal(RingMirror.create(memory, good, piece(RAM, 2), good), undefined);
+  assert.equal(RingMirror.create(memory, good, good, piece(RAM + 2)), undefined);
+  assert.equal(RingMirror.create(memory, good, good, [...good, ...piece(RAM + (1 << 20) - 4)]), undefined);
+  assert.notEqual(RingMirror.create(memory, good, good, good), undefined);
 });

@@ -7,6 +7,7 @@
 import type { RefusedAccess } from "../guest_fault.ts";
 import type { PageRange } from "./interval_tree.ts";
 import { MappingTable } from "./mapping_table.ts";
+import type { RingPiece } from "./ring_mirror.ts";
 import { PAGE_BYTES, PAGE_SHIFT, PAGES_PER_HIGH_WORD } from "./spec.ts";
 
 /** Which endpoint a device is, in which table. Plain and cloneable. */
@@ -49,16 +50,20 @@ export class EndpointTranslation {
     return (range.target + (page - range.first)) * PAGE_BYTES + offset;
   }
 
-  /** Physical address of `lengthBytes` bytes that lie together, or −1. */
-  findAll(high: number, low: number, lengthBytes: number, access: number): number {
-    const start = this.find(high, low, access);
-    if (start < 0) return -1;
-    for (let done = this.runBytes; done < lengthBytes; done += this.runBytes) {
+  /** Where `lengthBytes` bytes lie; pieces that follow on are one. Undefined if the device has no access to some of it. */
+  findAll(high: number, low: number, lengthBytes: number, access: number): RingPiece[] | undefined {
+    const pieces: { gpa: number; lengthBytes: number }[] = [];
+    for (let done = 0; done < lengthBytes;) {
       const at = low + done;
-      const next = this.find(high + Math.floor(at / 2 ** 32), at % 2 ** 32, access);
-      if (next !== start + done) return -1;
+      const gpa = this.find(high + Math.floor(at / 2 ** 32), at % 2 ** 32, access);
+      if (gpa < 0) return undefined;
+      const take = Math.min(lengthBytes - done, this.runBytes);
+      const last = pieces.at(-1);
+      if (last !== undefined && last.gpa + last.lengthBytes === gpa) last.lengthBytes += take;
+      else pieces.push({ gpa, lengthBytes: take });
+      done += take;
     }
-    return start;
+    return pieces;
   }
 
   #refuse(high: number, low: number, access: number): -1 {

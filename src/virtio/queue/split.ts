@@ -10,6 +10,7 @@
 import { GuestMemory, MappedRegion } from "@vmm/memory/guest_memory.ts";
 import type { GuestFault, RefusedAccess } from "../guest_fault.ts";
 import { VIRTIO_IOMMU_MAP_F_READ, VIRTIO_IOMMU_MAP_F_WRITE } from "../iommu/spec.ts";
+import type { RingMirror } from "../iommu/ring_mirror.ts";
 import type { EndpointTranslation } from "../iommu/translation.ts";
 import type { DescriptorChain } from "./chain.ts";
 
@@ -38,7 +39,7 @@ const RING = 2;
 /** Where a queue lies and what was negotiated. */
 export interface SplitQueueLayout {
   readonly size: number;
-  /** Guest physical addresses; negative: not mapped for the device. */
+  /** Guest physical addresses. */
   readonly descriptors: number;
   readonly driver: number;
   readonly device: number;
@@ -79,6 +80,8 @@ export class SplitQueue {
     readonly enabled: boolean,
     /** What addresses in descriptors mean; absent: guest physical ones. */
     private readonly translation?: EndpointTranslation,
+    /** Set when the rings are copies. */
+    private readonly mirror?: RingMirror,
   ) {
     const { size } = layout;
     const availAt = layout.driver - driver.gpa;
@@ -100,27 +103,27 @@ export class SplitQueue {
    * The queue, or what is wrong with the driver's size or addresses.
    *
    * @param translation of the addresses in descriptors; those of `layout` are physical
+   * @param mirror holds the rings, where they do not lie in one piece; then the layout is its
    */
   static create(
     memory: GuestMemory,
     layout: SplitQueueLayout,
     translation?: EndpointTranslation,
+    mirror?: RingMirror,
   ): SplitQueue | GuestFault {
     const { size, descriptors, driver, device } = layout;
     if (size < 1 || size > 32768 || (size & (size - 1)) !== 0) return { fault: `queue size ${size}` };
-    if (descriptors < 0 || driver < 0 || device < 0) {
-      return { fault: "a ring is not mapped for the device in one piece" };
-    }
+    const ringMemory = mirror?.memory ?? memory;
     if (descriptors % 16 !== 0 || driver % 2 !== 0 || device % 4 !== 0) {
       return { fault: "a ring is not aligned" };
     }
-    const table = memory.find(descriptors, size * DESCRIPTOR_SIZE);
-    const avail = memory.find(driver, availBytes(layout));
-    const used = memory.find(device, usedBytes(layout));
+    const table = ringMemory.find(descriptors, size * DESCRIPTOR_SIZE);
+    const avail = ringMemory.find(driver, availBytes(layout));
+    const used = ringMemory.find(device, usedBytes(layout));
     if (table === undefined || avail === undefined || used === undefined) {
       return { fault: "a ring lies outside RAM" };
     }
-    return new SplitQueue(memory, table, avail, used, layout, true, translation);
+    return new SplitQueue(memory, table, avail, used, layout, true, translation, mirror);
   }
 
   /** Stands in for a queue the driver did not enable, or that somebody else serves, from `nextAvail` on. */
@@ -198,6 +201,7 @@ export class SplitQueue {
     const now = this.#filled;
     if (before === now) return false;
     Atomics.store(this.#used, INDEX, now);
+    this.mirror?.flush();
     this.#published = now;
     if (!this.layout.eventIndex) {
       return (Atomics.load(this.#avail, FLAGS) & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;
@@ -211,18 +215,22 @@ export class SplitQueue {
     if (!this.enabled || this.fault !== undefined) return false;
     if (this.layout.eventIndex) Atomics.store(this.#used, this.#used.length - 1, this.#next);
     else Atomics.store(this.#used, FLAGS, 0);
+    this.mirror?.flush();
     return this.#next !== this.#seen || this.#look();
   }
 
   /** Tells the driver that the queue is being looked at. */
   disableNotifications(): void {
     // with event indices an event word left behind does the same
-    if (this.enabled && !this.layout.eventIndex) Atomics.store(this.#used, FLAGS, VIRTQ_USED_F_NO_NOTIFY);
+    if (!this.enabled || this.layout.eventIndex) return;
+    Atomics.store(this.#used, FLAGS, VIRTQ_USED_F_NO_NOTIFY);
+    this.mirror?.flush();
   }
 
   /** Reads the driver's index; true if it has moved on. */
   #look(): boolean {
     if (this.fault !== undefined) return false;
+    this.mirror?.fetch();
     const index = Atomics.load(this.#avail, INDEX);
     if (index === this.#next) return false;
     if (((index - this.#next) & 0xffff) > this.layout.size) {
