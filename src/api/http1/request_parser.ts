@@ -35,7 +35,7 @@ export interface ParseFault {
 export type ParseResult = ParsedRequest | ContinueWanted | ParseFault;
 
 /** Room for input at first; it grows as far as one read and one line need. */
-const FIRST_BUFFER_BYTES = 4096;
+const FIRST_BUFFER_BYTES = 512;
 /** Longest line with its CR LF, in bytes. */
 const MAX_LINE_BYTES = 1024;
 const CR = 0x0d;
