@@ -4,14 +4,39 @@
  * Run by hand: `deno bench tests/perf/queue_walk_bench.ts`; one iteration is a batch of 32 requests.
  */
 import { MockDriver } from "@vmm/virtio/testing/mock_driver.ts";
+import { MappingTable } from "@vmm/virtio/iommu/mapping_table.ts";
+import { EndpointTranslation } from "@vmm/virtio/iommu/translation.ts";
 import { DescriptorChain } from "@vmm/virtio/queue/chain.ts";
+import { SplitQueue } from "@vmm/virtio/queue/split.ts";
 
 const BATCH = 32;
 const SIZE = 128;
 
-for (const indirect of [false, true]) {
+/** The driver's queue behind a virtual IOMMU with many mappings, of which one holds all of RAM. */
+function translated(driver: MockDriver): SplitQueue {
+  const table = MappingTable.create(1, 4096);
+  const endpoint = table.addEndpoint(8);
+  table.attach(1, 8, false);
+  for (let page = 0x1000; page < 0x1800; page++) {
+    table.map(1, { first: page, last: page, target: page, flags: 3 });
+  }
+  const [{ gpa, sizeBytes }] = driver.memory.regions;
+  const first = gpa / 4096;
+  table.map(1, { first, last: first + sizeBytes / 4096 - 1, target: first, flags: 3 });
+  const { size, descriptors, driver: available, device, eventIndex } = driver;
+  const layout = { size, descriptors, driver: available, device, eventIndex, indirect: false };
+  const translation = new EndpointTranslation({ table: table.buffer, endpoint });
+  return SplitQueue.create(
+    driver.memory,
+    { ...layout, nextAvail: 0, nextUsed: 0 },
+    translation,
+  ) as SplitQueue;
+}
+
+for (const how of ["direct", "indirect", "direct, translated"]) {
+  const indirect = how === "indirect";
   const driver = new MockDriver({ size: SIZE, indirect, eventIndex: true });
-  const queue = driver.queue();
+  const queue = how === "direct, translated" ? translated(driver) : driver.queue();
   const chain = new DescriptorChain();
   const request = [{ send: new Uint8Array(16) }, { receive: 4096 }, { receive: 1 }];
   const heads = Array.from({ length: BATCH }, () => driver.submit(request).head);
@@ -24,7 +49,7 @@ for (const indirect of [false, true]) {
   let available = 0;
   let covered = 0;
 
-  Deno.bench(`32 requests, ${indirect ? "indirect" : "direct"} descriptors`, () => {
+  Deno.bench(`32 requests, ${how} descriptors`, () => {
     available = (available + BATCH) & 0xffff;
     avail[1] = available;
     do {
