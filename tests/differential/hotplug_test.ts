@@ -175,7 +175,7 @@ const SCRIPTS: Record<string, Script> = {
     await s.add("net", { tap: "tap0", mac: "52:54:00:00:00:01" });
     await s.add("net", { tap: "tap0" });
     await s.add("net", { tap: "a-name-that-is-much-too-long" });
-    await s.add("net", { tap: "tap1", num_queues: 3, id: "odd" });
+    await s.add("net", { tap: "tap2", num_queues: 3, id: "odd" });
     await s.add("net", { tap: "tap1", id: "second", pci_segment: 1 });
     await s.add("net", { tap: "tap1", id: "second" });
     await s.add("net", { num_queues: 1 });
@@ -204,11 +204,14 @@ const SCRIPTS: Record<string, Script> = {
     const fs = await s.daemon(Daemon.fileSystem(s.path("fs"), s.second.directory));
     await s.add("fs", { tag: "shared", socket: fs });
     await s.add("fs", { tag: "shared", socket: s.path("nothing"), iommu: true });
-    await s.remove("_fs2");
+    await s.remove("_fs1");
     const generic = await s.daemon(Daemon.storage(s.path("generic"), s.second.path));
     await s.add("generic-vhost-user", { device_type: 2, socket: generic, queue_sizes: [64], id: "any" });
     await s.add("generic-vhost-user", { device_type: 2, socket: generic, queue_sizes: [64], id: "any" });
     await s.remove("any");
+    const net = await s.daemon(Daemon.network(s.path("net"), "tap0", { netns: s.vm.options.netns }));
+    await s.add("net", { vhost_user: true, vhost_socket: net, mac: "52:54:00:00:00:07", pci_segment: 1 });
+    await s.remove("_net2");
   },
 
   async "what cannot be removed"(s) {
@@ -235,7 +238,7 @@ const SCRIPTS: Record<string, Script> = {
 
 async function story(program: ProgramName, script: Script): Promise<string[]> {
   await using network = await NetworkNamespace.create();
-  for (const tap of ["tap0", "tap1"]) await network.addTap(tap);
+  for (const tap of ["tap0", "tap1", "tap2"]) await network.addTap(tap);
   await using subject = await Subject.start(program, network.name, FIXED);
   await script(subject);
   return await subject.end();
