@@ -125,8 +125,8 @@ async function measure(
 }
 
 try {
-  await measure("vsock out", SEND, C.SINK_PORT, {});
-  await measure("vsock in", RECEIVE, C.SOURCE_PORT, {});
+  await measure("vsock out, polling", SEND, C.SINK_PORT, {});
+  await measure("vsock in, polling", RECEIVE, C.SOURCE_PORT, {});
   await measure("vsock out, with interrupts", SEND, C.SINK_PORT, { interrupts: true });
   await measure("vsock in, with interrupts", RECEIVE, C.SOURCE_PORT, { interrupts: true });
 } finally {

@@ -57,6 +57,37 @@ export class DescriptorChain {
     this.writableBytes = writableBytes;
   }
 
+  /** Empties the chain: it is put together by `append` from parts of others, so that one call moves the data of many. */
+  clear(): void {
+    this.set(0, 0, 0, 0, 0);
+  }
+
+  /**
+   * Adds `lengthBytes` from `offset` of the readable or writable part of `source`, as far as they exist. All that is added
+   * to one chain is of one kind.
+   */
+  append(source: DescriptorChain, writable: boolean, offset: number, lengthBytes: number): void {
+    const end = writable ? source.count : source.readableCount;
+    let skip = offset;
+    let left = lengthBytes;
+    for (let i = writable ? source.readableCount : 0; i < end && left > 0; i++) {
+      const length = source.#lengths[i];
+      if (skip >= length) {
+        skip -= length;
+        continue;
+      }
+      const take = length - skip < left ? length - skip : left;
+      this.put(this.count++, source.#regions[i], source.#offsets[i] + skip, take);
+      left -= take;
+      skip = 0;
+    }
+    if (writable) this.writableBytes += lengthBytes - left;
+    else {
+      this.readableCount = this.count;
+      this.readableBytes += lengthBytes - left;
+    }
+  }
+
   /** Guest address of buffer `index`. */
   address(index: number): number {
     return this.#regions[index].gpa + this.#offsets[index];

@@ -31,6 +31,9 @@ const EPOLLERR = 8;
 const EPOLLHUP = 16;
 const EAGAIN = 11;
 
+/** Most buffers that are filled by one call. */
+export const MAX_RUN = 16;
+
 /** The guest is told of new credit when it has used up this much of what it knows of. */
 const CREDIT_STEP_BYTES = SEND_BUFFER_BYTES / 2;
 
@@ -57,6 +60,10 @@ export class Connection {
   #shutdownFlags = 0;
   /** Bytes, or the end, wait in the stream. */
   #readable = false;
+  /** That was said again before it was of use. */
+  #saidTwice = false;
+  /** Buffers to be filled by one call: more each time all were, as few as possible after a call that left some empty. */
+  #run = 1;
   /** The peer of the stream is gone. */
   #hungUp = false;
   /** The guest knows that the host sends no more. */
@@ -114,16 +121,59 @@ export class Connection {
 
   /** True if `fill` has something to say. */
   hasPacket(): boolean {
-    return this.#due !== 0 || (this.#canRead() && this.#credit() > 0);
+    return this.#due !== 0 || this.#hasData();
   }
 
-  /** Events to watch the stream for. One that is readable already is not asked again: it would not stop saying so. */
+  /** How many buffers `receive` could fill; at most one if there is anything to say but data. */
+  get runLength(): number {
+    return this.#due === 0 && this.#hasData() ? this.#run : 1;
+  }
+
+  /** Bytes the guest has room for. A guest that contradicts itself gets none. */
+  get credit(): number {
+    const underWay = (this.#given - this.#peerTaken) >>> 0;
+    return Math.max(0, this.#peerRoom - underWay);
+  }
+
+  /** Reads into `buffers`, not beyond the guest's credit. Returns bytes, for which `writeData` makes packets; 0 if there are none. */
+  receive(buffers: DescriptorChain): number {
+    const count = buffers.gather(true, 0, buffers.writableBytes);
+    const wanted = buffers.gatheredBytes;
+    const got = this.stream!.receive(buffers.iovec, count);
+    if (got > 0) {
+      // behind a peer that is gone there is still the end to be read
+      if (got < wanted && !this.#hungUp) this.#consumed();
+      this.#run = got < wanted ? 1 : Math.min(2 * this.#run, MAX_RUN);
+      this.#given = (this.#given + got) >>> 0;
+      this.#askForCredit();
+      return got;
+    }
+    this.#consumed();
+    if (got === 0) this.#hostEnds();
+    else if (got !== -EAGAIN) this.kill();
+    return 0;
+  }
+
+  /** Makes a packet of `lengthBytes` that are in the buffer already; returns its length. */
+  writeData(chain: DescriptorChain, writer: HeaderWriter, lengthBytes: number): number {
+    return this.#write(chain, writer, VIRTIO_VSOCK_OP_RW, lengthBytes);
+  }
+
+  #hasData(): boolean {
+    return this.#canRead() && this.credit > 0;
+  }
+
+  #consumed(): void {
+    this.#readable = this.#saidTwice = false;
+  }
+
+  /** Events to watch the stream for. One that cannot be read now is not asked again once it has repeated itself. */
   interest(): number {
     if (this.stream === undefined || this.state === "dead") return 0;
     let events = this.#buffer.length > 0 ? EPOLLOUT : 0;
     if (this.state !== "open" || this.#hungUp) return events;
     if (this.#hostEnded || this.#guestReceivesNoMore) events |= EPOLLHUP;
-    else if (!this.#readable) events |= EPOLLIN;
+    else if (!this.#saidTwice) events |= EPOLLIN;
     return events;
   }
 
@@ -134,21 +184,23 @@ export class Connection {
       if (this.#hostEnded || this.#guestReceivesNoMore) this.#hostLeft();
     }
     if ((events & ~EPOLLOUT) !== 0) {
+      this.#saidTwice = this.#readable;
       this.#readable = true;
-      this.#askForCredit();
+      if (!this.#saidTwice) this.#askForCredit();
     }
     if ((events & EPOLLOUT) !== 0 && this.#buffer.length > 0) this.#flush();
   }
 
-  /** A packet of the guest, not a reset; the header was checked against the chain. */
-  take(header: ReceivedHeader, chain: DescriptorChain): void {
+  /** A packet of data; true if its data is to be handed to `forward`. */
+  takesData(header: ReceivedHeader): boolean {
+    this.#takeCredit(header);
+    return this.state === "open" && !this.#guestSendsNoMore && header.lengthBytes > 0;
+  }
+
+  /** A packet of the guest that is neither a reset nor data. */
+  take(header: ReceivedHeader): void {
     this.#takeCredit(header);
     switch (header.op) {
-      case VIRTIO_VSOCK_OP_RW:
-        if (this.state === "open" && !this.#guestSendsNoMore && header.lengthBytes > 0) {
-          this.#forward(chain, header.lengthBytes);
-        }
-        return;
       case VIRTIO_VSOCK_OP_RESPONSE:
         if (this.state === "requested") this.#accepted();
         return;
@@ -164,17 +216,17 @@ export class Connection {
 
   /**
    * Writes the next packet into the driver's buffer, which has room for a header at least; returns its length, 0 if there is
-   * none after all. A reset is the last packet of a connection.
+   * none after all. A reset is the last packet of a connection. `scratch` is free to use.
    */
-  fill(chain: DescriptorChain, writer: HeaderWriter): number {
+  fill(chain: DescriptorChain, writer: HeaderWriter, scratch: DescriptorChain): number {
     if (this.#takeDue(Due.reset)) return this.#write(chain, writer, VIRTIO_VSOCK_OP_RST);
     if (this.#takeDue(Due.request)) {
       this.ticksLeft = this.expiryTicks;
       return this.#write(chain, writer, VIRTIO_VSOCK_OP_REQUEST);
     }
     if (this.#takeDue(Due.response)) return this.#write(chain, writer, VIRTIO_VSOCK_OP_RESPONSE);
-    if (this.#canRead() && this.#credit() > 0) {
-      const length = this.#fillData(chain, writer);
+    if (this.#hasData()) {
+      const length = this.#fillData(chain, writer, scratch);
       if (length > 0) return length;
       if (this.#takeDue(Due.reset)) return this.#write(chain, writer, VIRTIO_VSOCK_OP_RST);
     }
@@ -212,41 +264,25 @@ export class Connection {
     return this.#readable && this.state === "open" && !this.#hostEnded && !this.#guestReceivesNoMore;
   }
 
-  /** Bytes the guest has room for. A guest that contradicts itself gets none. */
-  #credit(): number {
-    const underWay = (this.#given - this.#peerTaken) >>> 0;
-    return Math.max(0, this.#peerRoom - underWay);
-  }
-
   /** Something waits for the guest, who has no room for it as far as we know. */
   #askForCredit(): void {
-    if (this.#canRead() && this.#credit() === 0) this.#due |= Due.creditRequest;
+    if (this.#canRead() && this.credit === 0) this.#due |= Due.creditRequest;
   }
 
   #takeCredit(header: ReceivedHeader): void {
     this.#peerRoom = header.bufAlloc;
     this.#peerTaken = header.fwdCnt;
-    if (this.#credit() > 0) this.#due &= ~Due.creditRequest;
+    if (this.credit > 0) this.#due &= ~Due.creditRequest;
   }
 
-  #fillData(chain: DescriptorChain, writer: HeaderWriter): number {
+  #fillData(chain: DescriptorChain, writer: HeaderWriter, scratch: DescriptorChain): number {
     const room = chain.writableBytes - PacketHeader.size;
     // A buffer for a header only: something has to be done with it.
     if (room <= 0) return this.#write(chain, writer, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
-    const count = chain.gather(true, PacketHeader.size, Math.min(room, this.#credit()));
-    const wanted = chain.gatheredBytes;
-    const got = this.stream!.receive(chain.iovec, count);
-    if (got > 0) {
-      // behind a peer that is gone there is still the end to be read
-      if (got < wanted && !this.#hungUp) this.#readable = false;
-      this.#given = (this.#given + got) >>> 0;
-      this.#askForCredit();
-      return this.#write(chain, writer, VIRTIO_VSOCK_OP_RW, got);
-    }
-    this.#readable = false;
-    if (got === 0) this.#hostEnds();
-    else if (got !== -EAGAIN) this.kill();
-    return 0;
+    scratch.clear();
+    scratch.append(chain, true, PacketHeader.size, Math.min(room, this.credit));
+    const got = this.receive(scratch);
+    return got > 0 ? this.writeData(chain, writer, got) : 0;
   }
 
   /** The host sends no more. */
@@ -299,17 +335,19 @@ export class Connection {
     if (this.stream!.sendBytes(answer) !== answer.byteLength) this.kill();
   }
 
-  #forward(chain: DescriptorChain, lengthBytes: number): void {
+  /** Sends the readable bytes of `data`, from one packet of the guest or several, to the host. */
+  forward(data: DescriptorChain): void {
+    const lengthBytes = data.readableBytes;
     let sent = 0;
     if (this.#buffer.length === 0) {
-      const count = chain.gather(false, PacketHeader.size, lengthBytes);
-      sent = this.stream!.send(chain.iovec, count);
+      const count = data.gather(false, 0, lengthBytes);
+      sent = this.stream!.send(data.iovec, count);
       if (sent === -EAGAIN) sent = 0;
       if (sent < 0) return this.kill();
     }
     this.#countForwarded(sent);
     const rest = lengthBytes - sent;
-    if (rest > 0 && !this.#buffer.add(chain, PacketHeader.size + sent, rest)) this.kill();
+    if (rest > 0 && !this.#buffer.add(data, sent, rest)) this.kill();
   }
 
   #flush(): void {

@@ -12,7 +12,7 @@ import type { HostStream, StreamHost } from "@vmm/virtio/ports/streams.ts";
 import { DescriptorChain } from "@vmm/virtio/queue/chain.ts";
 import type { SplitQueue } from "@vmm/virtio/queue/split.ts";
 import { ConnectCommand } from "./connect_command.ts";
-import { Connection } from "./connection.ts";
+import { Connection, MAX_RUN } from "./connection.ts";
 import { ConnectionTable } from "./connection_table.ts";
 import { HeaderWriter, ReceivedHeader } from "./packet.ts";
 import {
@@ -24,6 +24,7 @@ import {
   VIRTIO_VSOCK_EVENT_TRANSPORT_RESET,
   VIRTIO_VSOCK_OP_REQUEST,
   VIRTIO_VSOCK_OP_RST,
+  VIRTIO_VSOCK_OP_RW,
   VIRTIO_VSOCK_TYPE_STREAM,
 } from "./spec.ts";
 
@@ -43,6 +44,8 @@ const MAX_CONNECTIONS = 1023;
 const MAX_RESETS = 256;
 const TURN_PACKETS = 128;
 const TURN_ACCEPTS = 16;
+/** Pieces of guest memory that are gathered for one call. */
+const MAX_PIECES = 512;
 /** Longest packet a guest may send, data only. */
 const MAX_DATA_BYTES = 64 << 10;
 /** A connection that waits for its other side is given up after 2 s: five ticks, the first of which may come at once. */
@@ -64,8 +67,15 @@ export function createVsockHandler(activation: Activation, options: VsockHandler
 class VsockHandler implements QueueHandler {
   readonly #rx: SplitQueue;
   readonly #tx: SplitQueue;
-  readonly #rxChain = new DescriptorChain();
+  /** Buffers of the driver that are filled by one call; the first one serves wherever one is enough. */
+  readonly #rxChains = Array.from({ length: MAX_RUN }, () => new DescriptorChain());
+  readonly #rxRooms = new Uint32Array(MAX_RUN);
+  readonly #rxChain = this.#rxChains[0];
+  readonly #rxParts = new DescriptorChain();
   readonly #txChain = new DescriptorChain();
+  /** Data of packets that follow each other on one connection: it is sent by one call. */
+  readonly #txParts = new DescriptorChain();
+  #sender: Connection | undefined;
   readonly #header = new ReceivedHeader();
   readonly #writer: HeaderWriter;
   readonly #connections = new ConnectionTable();
@@ -147,6 +157,7 @@ class VsockHandler implements QueueHandler {
         queue.push(this.#txChain.head, 0);
         left--;
       }
+      this.#forward(); // before the driver may use its buffers again
       if (queue.publish()) this.activation.interruptQueue(TX_QUEUE);
       if (left === 0 || this.#hasTooManyResets()) return true;
     } while (queue.enableNotifications());
@@ -158,6 +169,9 @@ class VsockHandler implements QueueHandler {
     const header = this.#header;
     if (!header.read(chain)) return;
     const { hostPort, guestPort, op, lengthBytes } = header;
+    const whole = lengthBytes <= MAX_DATA_BYTES && lengthBytes <= chain.readableBytes - PacketHeader.size;
+    if (op === VIRTIO_VSOCK_OP_RW && whole && this.#takeData(chain)) return;
+    this.#forward();
     if (header.type !== VIRTIO_VSOCK_TYPE_STREAM) return this.#reset(hostPort, guestPort);
     if (!header.isForHost) return;
     const connection = this.#connections.get(hostPort, guestPort);
@@ -167,11 +181,33 @@ class VsockHandler implements QueueHandler {
       if (op === VIRTIO_VSOCK_OP_REQUEST) this.#guestConnects(header);
       else this.#reset(hostPort, guestPort);
     } else {
-      const whole = lengthBytes <= MAX_DATA_BYTES && lengthBytes <= chain.readableBytes - PacketHeader.size;
-      if (whole) connection.take(header, chain);
+      if (whole) connection.take(header);
       else connection.kill();
       this.#settle(connection);
     }
+  }
+
+  /** Gathers the data of the packet just read, if its connection takes any; false if it has to be looked at. */
+  #takeData(chain: DescriptorChain): boolean {
+    const header = this.#header;
+    if (header.type !== VIRTIO_VSOCK_TYPE_STREAM || !header.isForHost) return false;
+    const connection = this.#connections.get(header.hostPort, header.guestPort);
+    if (connection === undefined || !connection.takesData(header)) return false;
+    const parts = this.#txParts;
+    if (connection !== this.#sender || parts.count + chain.readableCount > MAX_PIECES) this.#forward();
+    this.#sender = connection;
+    parts.append(chain, false, PacketHeader.size, header.lengthBytes);
+    return true;
+  }
+
+  /** Hands over what was gathered. */
+  #forward(): void {
+    const connection = this.#sender;
+    if (connection === undefined) return;
+    this.#sender = undefined;
+    connection.forward(this.#txParts);
+    this.#txParts.clear();
+    this.#settle(connection);
   }
 
   #reset(hostPort: number, guestPort: number): void {
@@ -230,31 +266,60 @@ class VsockHandler implements QueueHandler {
         blocked = true;
         break;
       }
-      left--;
       if (chain.writableBytes < PacketHeader.size) queue.push(chain.head, 0);
       else if (this.#resets.length > 0) {
         const [hostPort, guestPort] = this.#resets.splice(0, 2);
         queue.push(chain.head, this.#writer.write(chain, hostPort, guestPort, VIRTIO_VSOCK_OP_RST));
-      } else this.#deliverOne(queue, chain);
+      } else left -= this.#deliverOne(queue, chain) - 1;
+      left--;
     }
     if (!blocked) queue.disableNotifications();
     if (queue.publish()) this.activation.interruptQueue(RX_QUEUE);
     if (queue.fault !== undefined) this.activation.fail(queue.fault);
-    return !blocked && left === 0;
+    return !blocked && left <= 0;
   }
 
-  #deliverOne(queue: SplitQueue, chain: DescriptorChain): void {
+  /** Gives the next connection its turn, with the buffer in `chain`. Returns the buffers it used. */
+  #deliverOne(queue: SplitQueue, chain: DescriptorChain): number {
     const connection = this.#ready.shift()!;
     connection.queued = false;
-    if (this.#connections.get(connection.hostPort, connection.guestPort) !== connection) {
-      return queue.rewind();
+    const run = connection.runLength;
+    let used: number;
+    if (run > 1 && chain.writableBytes > PacketHeader.size) used = this.#deliverRun(queue, connection, run);
+    else {
+      const length = connection.fill(chain, this.#writer, this.#rxParts);
+      used = length > 0 ? 1 : 0;
+      if (length > 0) queue.push(chain.head, length);
+      else queue.rewind();
     }
-    const length = connection.fill(chain, this.#writer);
-    if (length > 0) queue.push(chain.head, length);
-    else queue.rewind();
     // its reset was the last word
     if (connection.state === "dead" && !connection.hasPacket()) this.#remove(connection);
     else this.#settle(connection);
+    return used;
+  }
+
+  /** Fills up to `run` buffers by one call; the first one is popped already, and has room. Returns how many it filled. */
+  #deliverRun(queue: SplitQueue, connection: Connection, run: number): number {
+    const chains = this.#rxChains;
+    const parts = this.#rxParts;
+    parts.clear();
+    const { credit } = connection;
+    let popped = 0;
+    do {
+      const chain = chains[popped++];
+      const room = Math.min(chain.writableBytes - PacketHeader.size, credit - parts.writableBytes);
+      if (room <= 0) break;
+      this.#rxRooms[popped - 1] = room;
+      parts.append(chain, true, PacketHeader.size, room);
+    } while (popped < run && queue.pop(chains[popped]));
+    let used = 0;
+    for (let left = connection.receive(parts); left > 0; used++) {
+      const length = Math.min(left, this.#rxRooms[used]);
+      queue.push(chains[used].head, connection.writeData(chains[used], this.#writer, length));
+      left -= length;
+    }
+    queue.rewind(popped - used);
+    return used;
   }
 
   /** Tells the driver that its connections are gone, once it has a buffer for it. */

@@ -29,6 +29,9 @@ export class FakeStream implements HostStream {
   readonly got: number[] = [];
   sawEnd = false;
   closed = false;
+  /** Calls with guest memory so far. */
+  sends = 0;
+  receives = 0;
   /** Bytes the program's socket still takes. */
   room = Infinity;
 
@@ -50,6 +53,7 @@ export class FakeStream implements HostStream {
   }
 
   receive(iov: Uint8Array<ArrayBuffer>, count: number): number {
+    this.receives++;
     if (this.incoming.length === 0) return this.ended || this.left ? 0 : -EAGAIN;
     let done = 0;
     for (const piece of pieces(this.rx, iov, count)) {
@@ -69,6 +73,7 @@ export class FakeStream implements HostStream {
   }
 
   send(iov: Uint8Array<ArrayBuffer>, count: number): number {
+    this.sends++;
     const all = pieces(this.tx, iov, count).flatMap((piece) => [...piece]);
     return this.sendBytes(Uint8Array.from(all));
   }
