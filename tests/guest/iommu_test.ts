@@ -210,6 +210,25 @@ betterTest("a reset of the IOMMU detaches everything", "keeps domains and mappin
   assert.equal(await random(machine, rng), 64);
 });
 
+guestTest("pause keeps mappings, a reboot starts without", async () => {
+  await using machine = await Machine.start();
+  const { image, vm, puppet, translated } = machine;
+  await machine.fence(machine.disk);
+  const disk = await VirtioDriver.start(translated, BLOCK);
+  await vm.api.mustPut("vm.pause");
+  await vm.api.mustPut("vm.resume");
+  const expected = { data: await image.read(3 * SECTOR, SECTOR), status: 0 };
+  assert.deepEqual(await machine.readSector(disk), expected);
+  const before = (await vm.api.info()).device_tree;
+  await vm.api.mustPut("vm.reboot");
+  await puppet.started(2);
+  assert.deepEqual((await vm.api.info()).device_tree, before);
+  const again = await VirtioDriver.start(machine.direct, BLOCK);
+  assert.deepEqual(await machine.readSector(again), expected);
+  const iommu = await IommuDriver.start(machine.direct);
+  assert.equal(await iommu.map(DOMAIN, WINDOW.start, WINDOW.end, 0n), 6);
+});
+
 betterTest("the IOMMU has the endpoints the firmware tables list", "takes any number", async () => {
   await using machine = await Machine.start();
   const iommu = await IommuDriver.start(machine.direct);
