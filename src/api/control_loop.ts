@@ -46,6 +46,17 @@ export interface LoopFigures {
   readonly machine: Record<string, number>;
 }
 
+/** Longest value shown in the log, in characters. */
+const MAX_SHOWN = 120;
+
+/** The field and value a rule complains about: the answer has the original's words, which often name neither. */
+function whereOf(error: unknown): string {
+  if (!(error instanceof ConfigError) || error.fieldPath === "") return "";
+  const plain = (_key: string, value: unknown) => typeof value === "bigint" ? Number(value) : value;
+  const shown = JSON.stringify(error.value, plain) ?? "missing";
+  return ` (${error.fieldPath}: ${shown.length > MAX_SHOWN ? `${shown.slice(0, MAX_SHOWN)}…` : shown})`;
+}
+
 /** The loop. */
 export class ControlLoop {
   readonly #channel = new ApiChannel();
@@ -159,7 +170,10 @@ export class ControlLoop {
       const failed = new OperationError(operation.failure, error);
       // What a client may not do is its business; what we could not do is ours.
       const refused = error instanceof StateError || error instanceof ConfigError;
-      (refused ? log.info : log.error).call(log, `${operation.name}: ${failed.chain().join(": ")}`);
+      (refused ? log.info : log.error).call(
+        log,
+        `${operation.name}: ${failed.chain().join(": ")}${whereOf(error)}`,
+      );
       sender.fail(failed);
       return;
     }

@@ -75,8 +75,9 @@ export class Vmm extends VmmOperations implements AsyncDisposable {
   async #run(): Promise<VmmEnd> {
     Vmm.#alive++;
     this.#service.events.emit("vmm", "starting");
-    const { code, error } = await this.#service.loop.run();
-    await this.#service.close(code === 0);
+    const { error } = await this.#service.loop.run();
+    // Whatever the reason: the process goes on, and may want the same path again.
+    await this.#service.close(true);
     for (const feed of [...this.#feeds]) feed.end();
     if (--Vmm.#alive === 0) await (await import("@vmm/machine/worker_pool.ts")).endIdleWorkers();
     return error === undefined ? {} : { error };
