@@ -32,7 +32,10 @@ const FIRST_NAME = "io0";
 const SPARE_VARIABLE = "NEPHOS_SPARE_IO_THREADS";
 
 function configuredSpare(): number {
-  const text = Deno.env.get(SPARE_VARIABLE);
+  // A program that embeds us may not be allowed to read it.
+  const isReadable =
+    Deno.permissions.querySync({ name: "env", variable: SPARE_VARIABLE }).state === "granted";
+  const text = isReadable ? Deno.env.get(SPARE_VARIABLE) : undefined;
   const byHost = spareThreads(navigator.hardwareConcurrency);
   return text !== undefined && /^\d{1,3}$/.test(text) ? Number(text) : byHost;
 }
