@@ -40,7 +40,7 @@ const VICTIMS: Victim[] = [
     name: "net, control",
     virtioId: 1,
     queue: 2,
-    request: () => [{ send: Uint8Array.of(4, 0, 1, 0) }, { receive: 1 }],
+    request: () => [{ send: Uint8Array.of(4, 0) }, { send: Uint8Array.of(1, 0) }, { receive: 1 }],
   },
   { name: "console", virtioId: 3, queue: 1, request: () => [{ send: Uint8Array.of(0x41) }] },
   { name: "rng", virtioId: 4, queue: 0, request: () => [{ receive: 16 }] },
