@@ -14,7 +14,7 @@ import { RequestCounters } from "@vmm/log/counters.ts";
 import { EventStream } from "@vmm/log/events.ts";
 import { log } from "@vmm/log/logger.ts";
 import { HALT, pvhElf } from "@tests/framework/tiny_guest.ts";
-import { DeadlineError, HOST_TIMEOUT_MS, scaled } from "@tests/framework/deadline.ts";
+import { DeadlineError, eventually, HOST_TIMEOUT_MS, scaled } from "@tests/framework/deadline.ts";
 import type { ProgramName } from "@tests/framework/programs.ts";
 import { Vm } from "@tests/framework/vm.ts";
 import { configuration, type Reachable } from "./cases.ts";
@@ -53,6 +53,13 @@ async function must(target: ApiTarget, operation: string, body?: unknown): Promi
   if (status >= 300) throw new Error(`${operation} answered ${status} ${text}`);
 }
 
+/** The event that ends the way to a situation. */
+const LAST_EVENT: Partial<Record<Reachable, string>> = {
+  running: "vm/booted",
+  paused: "vm/paused",
+  breakpoint: "vm/booted",
+};
+
 /** Brings `target` into a situation, from any other; its events are taken away. */
 export async function reach(target: ApiTarget, situation: Reachable): Promise<void> {
   await must(target, "vm.delete");
@@ -65,7 +72,13 @@ export async function reach(target: ApiTarget, situation: Reachable): Promise<vo
   if (situation === "running" || situation === "paused") await must(target, "vm.boot");
   if (situation === "paused") await must(target, "vm.pause");
   if (situation === "breakpoint") await target.bootDebugged();
-  await target.events();
+  // The original writes its events after its answers: what belongs to the way here must not be taken for what follows.
+  const last = LAST_EVENT[situation];
+  const seen: string[] = [];
+  await eventually(`the event ${last}`, async () => {
+    seen.push(...await target.events());
+    return last === undefined || seen.includes(last);
+  });
 }
 
 /** Router and control loop over a fake VM. */
