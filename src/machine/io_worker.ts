@@ -79,6 +79,8 @@ interface Device {
   readonly runner: DeviceRunner;
 }
 
+/** No host has more CPUs: a larger number would only make a longer mask. */
+const MAX_CPU = 0xffff;
 /** Name of the thread between two VMs. */
 const IDLE_THREAD_NAME = "idle";
 let memory: GuestMemory | undefined;
@@ -114,6 +116,7 @@ function charDevice(descriptor: ChardevDescriptor): OpenCharDevice {
 /** Binds this thread to host CPUs. As with the original a host that lacks them does not keep the guest from its disk. */
 function bind(cpus: readonly number[], { name }: IoStart): void {
   try {
+    if (Math.max(...cpus) > MAX_CPU) throw new RangeError(`no host has a CPU ${Math.max(...cpus)}`);
     setAffinity(cpus);
   } catch (error) {
     const text = `Failed scheduling the virtqueue thread ${name} on the expected CPU set ${
