@@ -13,13 +13,17 @@ const MAX_ARCHITECTURE_LINES = 200;
 const MAX_FOLDER_README_LINES = 10;
 /** Folders whose README may be longer: it is their manual. */
 const MANUALS = ["scripts/guest"];
+/** The page whose tables name test files and parts of tests' names. */
+const TEST_TABLES = "docs/upstream-tests.md";
 const DOCUMENT_FOLDERS = ["docs", "scripts", "tests", "src", "ffi", "schemas"];
 
 if (import.meta.main) {
   const documents = await findDocuments();
   const violations: string[] = [];
   for (const path of documents) {
-    violations.push(...await checkDocument(path, await Deno.readTextFile(join(ROOT, path))));
+    const text = await Deno.readTextFile(join(ROOT, path));
+    violations.push(...await checkDocument(path, text));
+    if (path === TEST_TABLES) violations.push(...await checkTestTables(path, text));
   }
   for (const folder of await foldersThatNeedReadme()) {
     if (!documents.includes(`${folder}/README.md`)) violations.push(`${folder}: no README.md`);
@@ -44,6 +48,26 @@ export async function checkDocument(path: string, text: string): Promise<string[
     if (/^([a-z]+:|#)/.test(target)) continue;
     const file = normalize(join(folder, target.split("#")[0]));
     await Deno.stat(join(ROOT, file)).catch(() => found.push(`${path}: dead link to ${target}`));
+  }
+  return found;
+}
+
+/**
+ * Tests that a page names and that are not there. Behind a file in backquotes come parts of names of tests in it, in double
+ * quotes, up to the next file.
+ */
+export async function checkTestTables(path: string, text: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const line of text.split("\n").filter((line) => line.startsWith("|"))) {
+    let source: string | undefined;
+    for (const [, file, name] of line.matchAll(/`([^`]+\.ts)`|"([^"]+)"/g)) {
+      if (file !== undefined) {
+        source = await Deno.readTextFile(join(ROOT, file)).catch(() => undefined);
+        if (source === undefined) found.push(`${path}: no file ${file}`);
+      } else if (source !== undefined && !source.includes(name)) {
+        found.push(`${path}: no test "${name}" in the file named before it`);
+      }
+    }
   }
   return found;
 }

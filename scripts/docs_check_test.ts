@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { checkDocument } from "./docs_check.ts";
+import { checkDocument, checkTestTables } from "./docs_check.ts";
 
 Deno.test("checkDocument() finds dead links and leaves others alone", async () => {
   const text =
@@ -18,4 +18,17 @@ Deno.test("checkDocument() limits the architecture page and folder READMEs", asy
     "src/bus/README.md: 11 lines, the limit for a folder's README is 10",
   ]);
   assert.deepEqual(await checkDocument("scripts/guest/README.md", "x\n".repeat(40)), []);
+});
+
+Deno.test("checkTestTables() finds files and names that are not there", async () => {
+  const missing = ["no", "such", "name"].join(" ");
+  const text = `Not a table: \`tests/none.ts\`
+| a | \`scripts/docs_check_test.ts\` "finds dead links", "${missing}" |
+| b | \`tests/none_test.ts\` "x" |
+| c | later |
+`;
+  assert.deepEqual(await checkTestTables("page", text), [
+    `page: no test "${missing}" in the file named before it`,
+    "page: no file tests/none_test.ts",
+  ]);
 });
