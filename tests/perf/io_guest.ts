@@ -184,12 +184,17 @@ export class IoGuest implements AsyncDisposable {
    * its spinning guest would occupy anyway. Without that, others decide by chance if driver and device share a CPU.
    */
   async shield(): Promise<void> {
-    const threads = [...Deno.readDirSync(`/proc/${this.pid}/task`)].map(({ name }) => name);
-    await run("renice", "-n", "-19", "-p", ...threads);
-    for (const thread of threads) {
-      const name = Deno.readTextFileSync(`/proc/${this.pid}/task/${thread}/comm`).trim();
-      const isVcpu = name === "vcpu0" || (this.server === "c" && Number(thread) === this.pid);
-      await run("taskset", "-p", "-c", isVcpu ? "0" : "1", thread);
+    for (const { name: thread } of [...Deno.readDirSync(`/proc/${this.pid}/task`)]) {
+      const directory = `/proc/${this.pid}/task/${thread}`;
+      try {
+        const name = Deno.readTextFileSync(`${directory}/comm`).trim();
+        const isVcpu = name === "vcpu0" || (this.server === "c" && Number(thread) === this.pid);
+        await run("renice", "-n", "-19", "-p", thread);
+        await run("taskset", "-p", "-c", isVcpu ? "0" : "1", thread);
+      } catch (error) {
+        // threads that only wait for work come and go
+        if (await Deno.stat(directory).then(() => true, () => false)) throw error;
+      }
     }
   }
 
