@@ -4,6 +4,7 @@
  * L4, I/O Worker. Looking one up allocates nothing: keys are signed, so that V8 holds every one of them without an object.
  */
 import type { Connection } from "./connection.ts";
+import type { ReceivedHeader } from "./packet.ts";
 
 /** Host ports of programs lie between 2^30 and 2^31. */
 const PROGRAM_PORT_BIT = 0x4000_0000;
@@ -19,8 +20,9 @@ export class ConnectionTable {
     return this.#size;
   }
 
-  get(hostPort: number, guestPort: number): Connection | undefined {
-    return this.#byHostPort.get(hostPort | 0)?.get(guestPort | 0);
+  /** The connection a packet of the guest belongs to. */
+  of({ hostKey, guestKey }: ReceivedHeader): Connection | undefined {
+    return this.#byHostPort.get(hostKey)?.get(guestKey);
   }
 
   /** Adds a connection whose ports nobody has. */

@@ -168,18 +168,18 @@ class VsockHandler implements QueueHandler {
   #take(chain: DescriptorChain): void {
     const header = this.#header;
     if (!header.read(chain)) return;
-    const { hostPort, guestPort, op, lengthBytes } = header;
+    const { op, lengthBytes } = header;
     const whole = lengthBytes <= MAX_DATA_BYTES && lengthBytes <= chain.readableBytes - PacketHeader.size;
     if (op === VIRTIO_VSOCK_OP_RW && whole && this.#takeData(chain)) return;
     this.#forward();
-    if (header.type !== VIRTIO_VSOCK_TYPE_STREAM) return this.#reset(hostPort, guestPort);
+    if (header.type !== VIRTIO_VSOCK_TYPE_STREAM) return this.#reset(header.hostPort, header.guestPort);
     if (!header.isForHost) return;
-    const connection = this.#connections.get(hostPort, guestPort);
+    const connection = this.#connections.of(header);
     if (op === VIRTIO_VSOCK_OP_RST) {
       if (connection !== undefined) this.#remove(connection);
     } else if (connection === undefined) {
       if (op === VIRTIO_VSOCK_OP_REQUEST) this.#guestConnects(header);
-      else this.#reset(hostPort, guestPort);
+      else this.#reset(header.hostPort, header.guestPort);
     } else {
       if (whole) connection.take(header);
       else connection.kill();
@@ -191,7 +191,7 @@ class VsockHandler implements QueueHandler {
   #takeData(chain: DescriptorChain): boolean {
     const header = this.#header;
     if (header.type !== VIRTIO_VSOCK_TYPE_STREAM || !header.isForHost) return false;
-    const connection = this.#connections.get(header.hostPort, header.guestPort);
+    const connection = this.#connections.of(header);
     if (connection === undefined || !connection.takesData(header)) return false;
     const parts = this.#txParts;
     if (connection !== this.#sender || parts.count + chain.readableCount > MAX_PIECES) this.#forward();

@@ -31,6 +31,15 @@ export class ReceivedHeader {
     return this.#view.getUint32(PacketHeader.dst_port, true);
   }
 
+  /** The ports as signed numbers, which V8 holds without an object whatever the guest chose. */
+  get guestKey(): number {
+    return this.#view.getInt32(PacketHeader.src_port, true);
+  }
+
+  get hostKey(): number {
+    return this.#view.getInt32(PacketHeader.dst_port, true);
+  }
+
   /** Bytes behind the header. */
   get lengthBytes(): number {
     return this.#view.getUint32(PacketHeader.len, true);
