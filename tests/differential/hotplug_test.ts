@@ -246,6 +246,7 @@ async function story(program: ProgramName, script: Script): Promise<string[]> {
 
 for (const [name, script] of Object.entries(SCRIPTS)) {
   testWith(NEEDS, `hot-plug as with the original: ${name}`, async () => {
-    assert.deepEqual(await story("nephos", script), await story("reference", script));
+    const [ours, theirs] = await Promise.all([story("nephos", script), story("reference", script)]);
+    assert.deepEqual(ours, theirs);
   });
 }
