@@ -28,6 +28,7 @@ class Subject implements AsyncDisposable {
   readonly lines: string[] = [];
   readonly #stack = new AsyncDisposableStack();
   readonly #slots: PciHotplug;
+  #removals = 0;
 
   private constructor(
     readonly vm: Vm,
