@@ -106,6 +106,7 @@ class Subject implements AsyncDisposable {
       `the end of ${id}`,
       async () => (await this.vm.api.info()).device_tree[id] === undefined,
     );
+    await this.vm.events.waitFor("vm/device-removed", { count: ++this.#removals });
     // Of a device that could not be made the original keeps a node without a function.
     const left = Object.keys((await this.vm.api.info()).device_tree).filter((node) =>
       node.startsWith("_virtio-pci")
