@@ -6,10 +6,13 @@
  * @module
  */
 
-import { runFolders, stopRuns, summary } from "./test_runner.ts";
+import { add, type Report, runFolders, stopRuns, summary } from "./test_runner.ts";
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => stopRuns(signal));
-const { tally, notes } = await runFolders(Deno.args);
+const { tally, notes } = await runFolders(Deno.args).catch((error): Report => {
+  console.error(error);
+  return { tally: { ...add(), failed: 1 }, notes: [`FAILED  the run broke off: ${error}`] };
+});
 for (const note of notes) console.log(note);
 console.log(summary(tally));
 Deno.exit(tally.failed > 0 ? 1 : 0);
