@@ -8,7 +8,9 @@
 
 import { add, type Report, runFolders, stopRuns, summary } from "./test_runner.ts";
 
-for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => stopRuns(signal));
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  Deno.addSignalListener(signal, () => stopRuns(`stopped by ${signal}`));
+}
 const { tally, notes } = await runFolders(Deno.args).catch((error): Report => {
   console.error(error);
   return { tally: { ...add(), failed: 1 }, notes: [`FAILED  the run broke off: ${error}`] };

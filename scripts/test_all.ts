@@ -29,7 +29,9 @@ const binary = Deno.env.get("NEPHOS_BIN") ?? join(ROOT, "dist", "nephos");
 
 let tally = add();
 const notes: string[] = [];
-for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => stopRuns(signal));
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  Deno.addSignalListener(signal, () => stopRuns(`stopped by ${signal}`));
+}
 try {
   await runAll();
 } catch (error) {

@@ -179,8 +179,8 @@ export async function denoTest(
     reason = why;
     void endProcesses(mark);
   };
-  const timer = setTimeout(() => end(`took longer than ${Math.round(timeoutMs / 1000)} s`), timeoutMs);
-  const endNow = () => end(stopped ?? "the run was stopped");
+  const timer = setTimeout(() => end(`it took longer than ${Math.round(timeoutMs / 1000)} s`), timeoutMs);
+  const endNow = () => end(stopped ?? "stopped");
   ends.add(endNow);
   if (stopped !== undefined) endNow();
   let output = "";
@@ -204,7 +204,7 @@ export async function denoTest(
   const what = args.filter((arg) => !arg.startsWith("-")).join(" ") || "deno test";
   if (reason !== undefined) {
     const { current } = parseProgress(output);
-    const text = `${what}: ended, it ${reason}${current === undefined ? "" : `, in "${current}"`}`;
+    const text = `${what}: ended, ${reason}${current === undefined ? "" : `, in "${current}"`}`;
     console.error(`\n${text}`);
     failures.push(text);
   } else if (left.length > 0) {
