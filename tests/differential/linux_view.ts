@@ -33,7 +33,7 @@ section "pci config"; for name in *; do echo $name; base64 $name/config; done
 section slots; grep -r . /sys/bus/pci/slots
 section virtio; cd /sys/bus/virtio/devices; grep . */device */vendor */status */features
 section block; grep -r . /sys/block/*/
-section serials; cat /sys/block/vd?/serial
+section serials; for name in vda vdb; do cat /sys/block/$name/serial; echo; done
 section net; cd /sys/class/net; grep -r . eth0/ eth1/
 section entropy; grep . /sys/class/misc/hw_random/rng_*
 section log; dmesg
@@ -46,6 +46,12 @@ dd if=/tmp/view of=/dev/vda bs=64k conv=fsync 2>/dev/null
 const MOMENTARY =
   /(^|\/)(stat|inflight|statistics|power|uevent|diskseq|microcode|crash_notes|hotplug\/target)(\/|$|:)/;
 
+/** Lines of the kernel's log that say what it found, without those that tell of time. */
+const ABOUT_THE_MACHINE = new RegExp(
+  "^(BIOS-e820|e820|RAMDISK|NX |x86/PAT|Hypervisor|kvm-guest|ACPI|acpi|IOAPIC|TSC deadline|x2apic|Switched APIC|" +
+    "smpboot: (Allowing|CPU|Max)|smp: Brought|\\[mem |PCI|pci|pnp|system |platform|input|virtio|Free page|nd_pmem)",
+);
+
 /** What varies from boot to boot, by section. */
 const LEVELLED: Record<string, (line: string) => string | undefined> = {
   cpuinfo: (line) => line.replace(/^(cpu MHz|bogomips)\s*:.*/, "$1"),
@@ -54,9 +60,10 @@ const LEVELLED: Record<string, (line: string) => string | undefined> = {
     const match = /^\s*(\S+):((?:\s+\d+)*)(.*)$/.exec(line);
     return match ? `${match[1]}: ${match[3].trim().replace(/\s+/g, " ")}` : line;
   },
-  log: (line) =>
-    line.replace(/^\[[^\]]*\] /, "")
-      .replace(/\b\d+\.\d+ (MHz|BogoMIPS)|\b\d+(\.\d+)? ?[mun]?secs?\b|lpj=\d+/g, "#"),
+  log: (line) => {
+    const text = line.replace(/^\[[^\]]*\] /, "");
+    return ABOUT_THE_MACHINE.test(text) ? text : undefined;
+  },
 };
 
 /** Splits and levels what the script wrote. @throws Error if the script did not get to its end */

@@ -32,7 +32,7 @@ async function viewOf(
     cpus: "boot=2,max=4,topology=2:2:1:1",
     memory: "size=128M,shared=on",
     args: [
-      ...["--disk", `path=${result.path},image_type=raw`],
+      ...["--disk", `path=${result.path},image_type=raw,serial=result`],
       `path=${files.pattern},image_type=raw,readonly=on,serial=a-serial-number,num_queues=2,queue_size=64`,
       ...["--net", "tap=tap0,mac=52:54:00:01:02:03", "tap=tap1,mac=52:54:00:01:02:04,num_queues=4,mtu=1400"],
       ...["--balloon", "size=0,deflate_on_oom=on,free_page_reporting=on", "--pmem", `file=${files.pmem}`],
