@@ -142,6 +142,11 @@ export class IoLoop {
     this.#rest();
   }
 
+  /** Gives the set back; the loop is not entered again. */
+  close(): void {
+    this.#epoll.close();
+  }
+
   /** Forgets all descriptors, timers and queues. */
   clear(): void {
     for (const fd of [...this.#byFd.keys()]) this.unwatch(fd);

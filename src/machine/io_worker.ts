@@ -255,6 +255,10 @@ const service: WorkerService = new WorkerService(
     start,
     stop,
     rest: () => setThreadName(IDLE_THREAD_NAME),
+    end: () => {
+      stop();
+      loop.close();
+    },
     addDevice,
     removeDevice,
     pause,

@@ -97,6 +97,7 @@ function rest(): void {
 const service: WorkerService = new WorkerService(
   {
     attach: () => {},
+    end: () => {},
     start,
     rest,
     nmi: () => check(BigInt(ioctlValue(vcpuFd, KVM.NMI, 0n)), "KVM_NMI"),

@@ -11,6 +11,8 @@ import { WorkerPort } from "./worker_port.ts";
 const KEPT = 1;
 /** How long more than those wait for the next VM: a reboot takes them at once. */
 const SURPLUS_MS = 2000;
+/** For a Worker to give back what it holds when it is ended. */
+const END_PATIENCE_MS = 1_000;
 
 const idle = new Map<WorkerRole, Promise<WorkerPort>[]>();
 
@@ -74,11 +76,17 @@ export async function retireWorker(role: WorkerRole, port: WorkerPort, reusable 
   port.setKick(() => {});
   const rested = reusable && !port.isDead && await port.call("rest").then(() => true, () => false);
   if (rested) returnWorkers(role, [Promise.resolve(port)]);
-  else endWorker(port);
+  else await endWorker(port);
 }
 
-/** Ends a Worker that left its loop. */
-export function endWorker(port: WorkerPort): void {
+/** Ends a Worker that left its loop; it gives back what it holds first, if it answers. Never throws. */
+export async function endWorker(port: WorkerPort): Promise<void> {
+  if (!port.isDead) {
+    const patience = Promise.withResolvers<void>();
+    const timer = setTimeout(patience.resolve, END_PATIENCE_MS);
+    await Promise.race([port.call("end").catch(() => {}), patience.promise]);
+    clearTimeout(timer);
+  }
   port.worker.terminate();
 }
 

@@ -91,6 +91,16 @@ testWith({ root: true, commands: ["unshare", "mount"] }, "without KVM a boot say
   assert.ok(output.includes(chain), output + errors);
 });
 
+testWith({ kvm: true }, "VMMs in one process give back what they held", async () => {
+  await using project = await makeProject();
+  const script = join(ROOT, "tests", "integration", "embedding_rounds.ts");
+  const { output, errors } = await shell(
+    project.directory,
+    `deno run -A --no-check --config ${join(ROOT, "deno.json")} ${script} vmlinux selftest.elf vm.sock`,
+  );
+  assert.equal(output, "all given back\n", errors);
+});
+
 async function exists(path: string): Promise<boolean> {
   return await Deno.lstat(path).then(() => true, () => false);
 }

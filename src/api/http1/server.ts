@@ -57,6 +57,12 @@ export class Http1Server {
 
   /** Serves until `close`. */
   async run(): Promise<void> {
+    await this.#serve();
+    this.#epoll.close();
+    close(this.#wake);
+  }
+
+  async #serve(): Promise<void> {
     while (!this.#closing) {
       let count = await this.#epoll.waitPooled(-1);
       while (count > 0 && !this.#closing) {
