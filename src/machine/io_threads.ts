@@ -258,6 +258,8 @@ export class IoThreads implements IoCalls {
     if (placed === undefined) return;
     await this.#ready;
     for (const thread of placed.threads.toReversed()) {
+      const waits = thread.waiting.findIndex(({ descriptor }) => descriptor.id === id);
+      if (waits >= 0) thread.waiting.splice(waits, 1);
       await thread.port?.call("removeDevice", id);
       if (thread === this.#first) continue;
       if (thread.wish?.cpus === undefined) this.#spare++;

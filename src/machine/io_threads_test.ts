@@ -10,6 +10,7 @@ class FakeWorkers {
   readonly starts: IoStart[] = [];
   readonly stuck = new Set<string>();
   readonly replies = new Map<string, unknown>();
+  readonly failing = new Set<string>();
   readonly #names = new Map<WorkerPort, string>();
 
   make(): WorkerPort {
@@ -23,7 +24,9 @@ class FakeWorkers {
         this.log.push(`${name} ${method}`);
         if (this.stuck.has(`${name} ${method}`)) return;
         const value = this.replies.get(`${name} ${method}`);
-        queueMicrotask(() => port.worker.onmessage!({ data: { seq, value } } as MessageEvent));
+        const failed = this.failing.has(`${name} ${method}`);
+        const data = failed ? { seq, error: { name: "Error", message: `${name} cannot` } } : { seq, value };
+        queueMicrotask(() => port.worker.onmessage!({ data } as MessageEvent));
       },
     };
     const port: WorkerPort = new WorkerPort(worker as unknown as Worker);
@@ -143,6 +146,17 @@ Deno.test("a removed device takes its threads along", async () => {
   workers.log.length = 0;
   await io.call("pause");
   assert.deepEqual(workers.log, ["io0 pause"]);
+  await io.shutdown();
+});
+
+Deno.test("a device one of whose threads cannot start leaves nothing behind when it is removed", async () => {
+  const { io, workers } = await start([]);
+  workers.failing.add("b_q1 start");
+  await assert.rejects(io.call("addDevice", device("b", 2, [1])), /b_q1 cannot/);
+  await io.call("removeDevice", "b");
+  workers.log.length = 0;
+  await io.call("addDevice", device("c", 1));
+  assert.deepEqual(workers.log, ["io0 addDevice"]);
   await io.shutdown();
 });
 

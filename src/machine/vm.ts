@@ -238,7 +238,13 @@ export class Vm implements VmInstance {
     this.parts.devices.checkIommu(config as { iommu?: boolean; pci_segment: number });
     const named = this.parts.devices.named(kind, config as object);
     const placed = this.parts.devices.plugLive(await this.#plug(kind, named));
-    await this.#io.call("addDevice", placed.descriptor);
+    try {
+      await this.#io.call("addDevice", placed.descriptor);
+    } catch (cause) {
+      await this.#io.call("removeDevice", placed.device.id).catch(() => {});
+      this.parts.devices.remove(placed);
+      throw new ContextError(["Error from device manager"], cause);
+    }
     await this.parts.vcpus.call("addFunction", this.#io.withWake(placed.fn));
     this.#show(placed);
     return { id: placed.device.id, bdf: placed.bdf, config: placed.device.config };
