@@ -180,3 +180,35 @@ testWith(NEEDS, "ten clients at once get their answers while one sends nothing",
     assert.equal((await slow.receive()).status, 200);
   }
 });
+
+testWith(NEEDS, "ten clients at once get their answers while one reads none of its own", async () => {
+  const requests = 3_000;
+  for (const program of PERSONALITIES) {
+    await using vm = await Vm.start({ program });
+    using deaf = await Deno.connect({ transport: "unix", path: vm.api.socketPath });
+    const request = new TextEncoder().encode("GET /api/v1/vmm.ping HTTP/1.1\r\nHost: x\r\n\r\n");
+    const all = new Uint8Array(requests * request.length);
+    for (let i = 0; i < requests; i++) all.set(request, i * request.length);
+    const sending = (async () => {
+      for (let done = 0; done < all.length;) done += await deaf.write(all.subarray(done));
+    })();
+    await Promise.all(Array.from({ length: 9 }, async () => {
+      using connection = await HttpConnection.open(vm.api.socketPath);
+      for (let i = 0; i < 50; i++) {
+        assert.equal((await connection.request("GET", "/api/v1/vmm.ping")).status, 200);
+      }
+    }));
+    let text = "";
+    let answers = 0;
+    const chunk = new Uint8Array(1 << 16);
+    while (answers < requests) {
+      const count = await deaf.read(chunk);
+      assert.ok(count !== null, `The connection ended after ${answers} answers`);
+      text += new TextDecoder().decode(chunk.subarray(0, count));
+      answers += text.split("HTTP/1.1 200").length - 1;
+      text = text.slice(-"HTTP/1.1 20".length);
+    }
+    await sending;
+    assert.equal(answers, requests);
+  }
+});
