@@ -185,11 +185,17 @@ const SCENARIOS: Record<string, Scenario> = {
     }
   },
   async "a program that was answered"(witness) {
-    using program = await HostStream.connect(witness.socket);
-    await program.write("CONNECT 16\n");
-    const { guestPort, hostPort } = await witness.vsock.receive();
-    await witness.exchange({ op: OP.RESPONSE, guestPort, hostPort });
-    witness.seen.push(await program.line());
+    const { stream, guestPort, hostPort } = await eventually("an accepted program", async () => {
+      const stream = await HostStream.connect(witness.socket);
+      await stream.write("CONNECT 16\n");
+      const { guestPort, hostPort } = await witness.vsock.receive();
+      await witness.vsock.send({ op: OP.RESPONSE, guestPort, hostPort });
+      await witness.settle();
+      if (await stream.line() === `OK ${hostPort}\n`) return { stream, guestPort, hostPort };
+      stream.close(); // the device had waited long enough for this test
+      return undefined;
+    });
+    using program = stream;
     await witness.exchange({ op: OP.RESPONSE, guestPort, hostPort });
     await witness.exchange({ op: OP.RW, guestPort, hostPort, data: "data" });
     witness.seen.push(await program.read(4));

@@ -74,6 +74,8 @@ export class VsockDriver {
   /** Where the buffers of the receive queue lie, by head. */
   readonly #buffers = new Map<number, number>();
   #unannounced = 0;
+  /** Packets nobody has asked for yet. */
+  #waiting: ReceivedPacket[] = [];
 
   private constructor(
     readonly driver: VirtioDriver,
@@ -106,6 +108,7 @@ export class VsockDriver {
 
   async #fill(): Promise<void> {
     this.#buffers.clear();
+    this.#waiting = [];
     for (let i = 0; i < QUEUE_SIZE; i++) await this.#offer();
     await this.driver.notify(RX);
   }
@@ -128,13 +131,28 @@ export class VsockDriver {
     }
   }
 
-  /** The next packet of the host. */
-  async receive(timeoutMs?: number): Promise<ReceivedPacket> {
-    return await eventually("a packet of the host", () => this.poll(), timeoutMs);
+  /**
+   * The next packet of the host, or the next one for a port of the guest: packets for others wait. A device gives a connection
+   * up that waits for a slow test, and says so when nobody asks: name the port.
+   */
+  async receive(guestPort?: number): Promise<ReceivedPacket> {
+    const isMeant = (packet: ReceivedPacket) => guestPort === undefined || packet.guestPort === guestPort;
+    return await eventually("a packet of the host", async () => {
+      const waiting = this.#waiting.findIndex(isMeant);
+      if (waiting >= 0) return this.#waiting.splice(waiting, 1)[0];
+      const packet = await this.#take();
+      if (packet === undefined || isMeant(packet)) return packet;
+      this.#waiting.push(packet);
+      return undefined;
+    });
   }
 
   /** The next packet of the host, if there is one. */
   async poll(): Promise<ReceivedPacket | undefined> {
+    return this.#waiting.shift() ?? await this.#take();
+  }
+
+  async #take(): Promise<ReceivedPacket | undefined> {
     const done = await this.driver.queues[RX].poll();
     if (done === undefined) return undefined;
     const { puppet } = this.driver.memory;
@@ -158,7 +176,7 @@ export class VsockDriver {
     more: Partial<SentPacket> = {},
   ): Promise<ReceivedPacket> {
     await this.send({ op: OP.REQUEST, guestPort, hostPort, ...more });
-    return await this.receive();
+    return await this.receive(guestPort);
   }
 
   /** Gives the device a buffer for an event. @returns the event's number, once it comes */
