@@ -5,16 +5,16 @@
  * `FUZZ_SEED` is where it begins, `FUZZ_MS` how long it goes on, a few seconds unless set.
  */
 import assert from "node:assert/strict";
-import { join } from "node:path";
-import { bodySchema, type OperationWithBody, readBody } from "@vmm/api/body_reader.ts";
+import { type OperationWithBody, readBody } from "@vmm/api/body_reader.ts";
 import { ROUTES } from "@vmm/api/routes.ts";
 import { VmConfigSchema } from "@schemas/api/vm_config.ts";
 import { readJson } from "@schemas/json/reader.ts";
-import { damagedBody, Random, validBody } from "@tests/differential/bodies.ts";
+import { Random } from "@tests/differential/bodies.ts";
+import { makeFiles, randomBody, runningConfig, waitsForOthers } from "@tests/differential/live_bodies.ts";
 import { DeadlineError, eventually, HOST_TIMEOUT_MS } from "@tests/framework/deadline.ts";
 import { HttpConnection, type HttpResponse } from "@tests/framework/http_client.ts";
+import { NetworkNamespace } from "@tests/framework/netns.ts";
 import { type ProgramName, programPath, testWith } from "@tests/framework/programs.ts";
-import { COUNT, pvhElf } from "@tests/framework/tiny_guest.ts";
 import { Vm } from "@tests/framework/vm.ts";
 
 const FUZZ_MS = Number(Deno.env.get("FUZZ_MS") ?? 3000);
@@ -56,93 +56,21 @@ const SPARE_DESCRIPTORS = 12;
 type Situation = "absent" | "created" | "running" | "paused";
 const SITUATIONS: readonly Situation[] = ["absent", "created", "running", "paused"];
 
-/** What clients send; relative paths are those of files that are there. */
-const REALISTIC: Partial<Record<OperationWithBody, Record<string, unknown>>> = {
-  "vm.create": config(),
-  "vm.resize": { desired_vcpus: 1 },
-  "vm.resize-zone": { id: "zone", desired_ram: 128 * MIB },
-  "vm.resize-disk": { id: "boot", desired_size: 2 * MIB },
-  "vm.add-disk": { path: "disk1", image_type: "Raw" },
-  "vm.add-pmem": { file: "pmem", discard_writes: true },
-  "vm.add-net": { mac: "02:00:00:00:00:07", num_queues: 2 },
-  "vm.add-vsock": { cid: 3, socket: "vsock" },
-  "vm.add-fs": { tag: "t", socket: "fs", num_queues: 1 },
-  "vm.add-device": { path: "/sys/bus/pci/devices/0000:00:00.0" },
-  "vm.remove-device": { id: "boot" },
-  "vm.snapshot": { destination_url: "file://snapshot" },
-  "vm.coredump": { destination_url: "file://core" },
-  "vm.restore": { source_url: "file://snapshot" },
-  "vm.send-migration": { destination_url: "unix:migration" },
-};
-
-function config(): Record<string, unknown> {
-  return {
-    payload: { kernel: "kernel" },
-    cpus: { boot_vcpus: 1, max_vcpus: 2 },
-    memory: { size: 64 * MIB, shared: true },
-    disks: [{ id: "boot", path: "disk0", image_type: "Raw" }],
-    balloon: { size: 0 },
-    serial: { mode: "Null" },
-    console: { mode: "Off" },
-  };
-}
-
-/** `body` with one or two members from somewhere else, or without one. */
-function exchanged(
-  body: Record<string, unknown>,
-  schemaBody: string,
-  random: Random,
-): Record<string, unknown> {
-  const other = JSON.parse(schemaBody);
-  const result: Record<string, unknown> = structuredClone(body);
-  if (Array.isArray(other)) return result;
-  const names = Object.keys(other);
-  for (let count = 1 + random.below(2); count > 0 && names.length > 0; count--) {
-    const name = random.pick(names);
-    const inner = result[name];
-    const isDeep = typeof inner === "object" && inner !== null && !Array.isArray(inner) && random.chance(0.7);
-    if (isDeep && typeof other[name] === "object" && other[name] !== null) {
-      for (const [key, value] of Object.entries(other[name])) {
-        if (random.chance(0.4)) (inner as never)[key as never] = value as never;
-      }
-    } else result[name] = other[name];
-  }
-  if (random.chance(0.1)) delete result[random.pick(Object.keys(result))];
-  return result;
-}
-
-function randomBody(operation: OperationWithBody, random: Random): string {
-  const valid = validBody(bodySchema(operation), random);
-  const base = REALISTIC[operation];
-  const text = base !== undefined && random.chance(0.6)
-    ? JSON.stringify(exchanged(base, valid, random))
-    : valid;
-  return random.chance(0.3) ? damagedBody(text, random) : text;
-}
-
-/** True if handling the body would wait for another program to open a socket. */
-function waitsForOthers(operation: string, body: string): boolean {
-  return ["vm.add-fs", "vm.add-generic-vhost-user"].includes(operation) ||
-    /"vhost_user":\s*true/.test(body) ||
-    operation === "vm.receive-migration";
-}
-
 /** One program under fire. */
 class Target implements AsyncDisposable {
   readonly recent: string[] = [];
 
   private constructor(readonly vm: Vm, readonly directory: string) {}
 
-  static async start(program: ProgramName): Promise<Target> {
+  static async start(program: ProgramName, netns: string): Promise<Target> {
     const directory = await Deno.makeTempDir({ prefix: "nephos-fuzz-" });
-    await Deno.writeFile(join(directory, "kernel"), pvhElf(COUNT));
-    for (const name of ["disk0", "disk1"]) await Deno.writeFile(join(directory, name), new Uint8Array(MIB));
-    await Deno.writeFile(join(directory, "pmem"), new Uint8Array(2 * MIB));
+    await makeFiles(directory);
     const path = programPath(program)!;
     const vm = await Vm.start({
       path: "env",
       program,
       api: false,
+      netns,
       args: ["-C", directory, path, "--api-socket", "{dir}/api.sock"],
     });
     await vm.waitForApi();
@@ -183,7 +111,7 @@ class Target implements AsyncDisposable {
   async reach(situation: Situation): Promise<void> {
     await this.must("vm.delete");
     if (situation === "absent") return;
-    await this.must("vm.create", JSON.stringify(config()));
+    await this.must("vm.create", JSON.stringify(runningConfig()));
     if (situation === "created") return;
     await this.must("vm.boot");
     if (situation === "paused") await this.must("vm.pause");
@@ -272,11 +200,12 @@ async function step(target: Target, random: Random, situation: Situation): Promi
 
 for (const program of ["cloud-hypervisor", "nephos"] as const) {
   testWith(
-    { kvm: true, binary: true },
+    { kvm: true, binary: true, root: true, commands: ["ip"] },
     `${program}: random requests are answered and refused ones change nothing (FUZZ_SEED=${SEED})`,
     async () => {
       const random = new Random(SEED);
-      await using target = await Target.start(program);
+      await using network = await NetworkNamespace.create(); // for the taps of random networks
+      await using target = await Target.start(program, network.name);
       let situation: Situation = "absent";
       for (let round = 0; round < 2; round++) await target.reach("running"); // what lasts is there from now on
       await target.reach("absent");
