@@ -370,3 +370,23 @@ guestTest("sockets: as many connections as there may be, and no more", async () 
   await vm.api.mustPut("vm.shutdown");
   for (const stream of streams) stream.close();
 });
+
+guestTest("sockets: programs that say nothing, or never end their line, keep nobody away", async () => {
+  await using setup = await setUp();
+  const { vm, vsock, socket } = setup;
+  const before = (await vm.descriptors()).size;
+  using endless = await HostStream.connect(socket);
+  await endless.write(`CONNECT ${"0".repeat(10_000)}`).catch(() => {});
+  assert.notEqual(await endless.end(), "data");
+  const silent: HostStream[] = [];
+  for (let i = 0; i < MAX_CONNECTIONS + 100; i++) silent.push(await HostStream.connect(socket));
+  const { stream, guestPort, hostPort } = await toGuest(vsock, socket);
+  using program = stream;
+  await vsock.send({ op: OP.RW, guestPort, hostPort, data: "heard" });
+  assert.equal(await program.read(5), "heard");
+  if (!IS_REFERENCE) {
+    assert.equal(await silent[0].end(), "end");
+    assert.ok((await vm.descriptors()).size <= before + MAX_CONNECTIONS);
+  }
+  for (const one of silent) one.close();
+});
