@@ -80,9 +80,12 @@ export function remoteHelp(program: string): string {
     `  ${"help".padEnd(width)}Print this text or the help of a command`,
     "",
     "Options:",
-    "      --api-socket <api-socket>  UNIX socket of the VMM's REST API",
-    "  -h, --help                     Print this text",
-    "  -V, --version                  Print the version",
+    "      --api-socket <api-socket>                UNIX socket of the VMM's REST API",
+    "      --dbus-service-name <dbus-service-name>  Name of the VMM on a message bus",
+    "      --dbus-object-path <dbus-object-path>    Path of its object there",
+    "      --dbus-system-bus                        The system's bus, not the session's",
+    "  -h, --help                                   Print this text",
+    "  -V, --version                                Print the version",
     "",
   ].join("\n");
 }

@@ -4,9 +4,11 @@
  * L6, main isolate. Used as `ch-remote` and as `nephos remote`. Source: spec/cli.md §7.
  */
 import { readFileSync, writeSync } from "node:fs";
+import type { BusPlace } from "./bus_proxy.ts";
+import type { RemoteCommand } from "./commands.ts";
 import { RemoteConnection, systemErrorText } from "./connection.ts";
 import { readRemoteArguments, type RemoteInvocation } from "./remote_arguments.ts";
-import { clientErrorText, isSuccess, logLine, serverErrorText } from "./remote_error.ts";
+import { chainText, clientErrorText, isSuccess, logLine, serverErrorText } from "./remote_error.ts";
 
 /** The outside world of one run. */
 export interface RemoteIo {
@@ -39,54 +41,97 @@ const processIo: RemoteIo = {
 
 type Command = Extract<RemoteInvocation, { kind: "command" }>;
 
-/** Where the VMM is; undefined when the options do not say. */
-function socketPath({ global }: Command, io: RemoteIo): string | undefined {
-  const api = global.get("api-socket")?.[0];
-  const bus = global.has("dbus-service-name") && global.has("dbus-object-path");
+/** A way to the VMM: sends a command, gives the text to print. */
+interface Transport {
+  /** @returns the exit code, having printed what there is to print */
+  send(
+    command: RemoteCommand,
+    body: Uint8Array<ArrayBuffer> | undefined,
+    fds: readonly number[],
+  ): Promise<number>;
+  close(): void;
+}
+
+/** The REST API. @throws a system error when nobody listens */
+async function restTransport(path: string, io: RemoteIo): Promise<Transport> {
+  const connection = await RemoteConnection.open(path);
+  return {
+    async send({ method, endpoint }, body, fds) {
+      const response = await connection.exchange({ method, path: `/api/v1/${endpoint}`, body, fds });
+      if (!isSuccess(response.status)) {
+        io.err(serverErrorText(response));
+        return 1;
+      }
+      if (response.body !== undefined) io.out(`${response.body}\n`);
+      return 0;
+    },
+    close: () => connection.close(),
+  };
+}
+
+/** The service on a message bus; it takes no descriptors. @throws Error without a bus */
+async function busTransport(place: BusPlace, io: RemoteIo): Promise<Transport> {
+  const { BusCallError, BusProxy } = await import("./bus_proxy.ts");
+  const proxy = await BusProxy.open(place);
+  return {
+    async send({ endpoint }, body) {
+      try {
+        const text = await proxy.call(endpoint, body);
+        if (text !== undefined) io.out(`${text}\n`);
+        return 0;
+      } catch (error) {
+        if (!(error instanceof BusCallError)) throw error;
+        io.err(chainText(["dbus api client error", error.message]));
+        return 1;
+      }
+    },
+    close: () => proxy.close(),
+  };
+}
+
+/** The way the options name; undefined, having said why, when they name none or it is not there. */
+async function openTransport({ global }: Command, io: RemoteIo): Promise<Transport | undefined> {
   const complain = (message: string) => void io.err(logLine(message, io.now()));
-  if (api !== undefined && (global.has("dbus-service-name") || global.has("dbus-object-path"))) {
-    complain("`api-socket` and (dbus-service-name or dbus-object-path) are mutually exclusive");
-    return undefined;
+  const path = global.get("api-socket")?.[0];
+  const serviceName = global.get("dbus-service-name")?.[0];
+  const objectPath = global.get("dbus-object-path")?.[0];
+  if (path !== undefined && (serviceName !== undefined || objectPath !== undefined)) {
+    return complain("`api-socket` and (dbus-service-name or dbus-object-path) are mutually exclusive");
   }
-  if (api === undefined) {
-    complain(
-      bus
-        ? "Error creating D-Bus proxy: this client speaks to the REST API only, use --api-socket"
-        : "Please either provide the api-socket option or dbus-service-name and dbus-object-path options",
+  if (path !== undefined) {
+    try {
+      return await restTransport(path, io);
+    } catch (error) {
+      return complain(`Error opening HTTP socket: ${await systemErrorText(error)}`);
+    }
+  }
+  if (serviceName === undefined || objectPath === undefined) {
+    return complain(
+      "Please either provide the api-socket option or dbus-service-name and dbus-object-path options",
     );
   }
-  return api;
+  try {
+    return await busTransport({ serviceName, objectPath, systemBus: global.has("dbus-system-bus") }, io);
+  } catch {
+    return complain("Error creating D-Bus proxy: dbus api client error");
+  }
 }
 
 async function carryOut(invocation: Command, io: RemoteIo): Promise<number> {
   const { command, word, options } = invocation;
-  const path = socketPath(invocation, io);
-  if (path === undefined) return 1;
-  let connection: RemoteConnection;
-  try {
-    connection = await RemoteConnection.open(path);
-  } catch (error) {
-    io.err(logLine(`Error opening HTTP socket: ${await systemErrorText(error)}`, io.now()));
-    return 1;
-  }
+  const transport = await openTransport(invocation, io);
+  if (transport === undefined) return 1;
   try {
     const hasBody = command.argument !== undefined || command.options !== undefined;
     const { body, fds } = hasBody
       ? (await import("./bodies.ts")).remoteBody(command.name, { word, options }, () => io.readInput())
       : { body: undefined, fds: [] };
-    const target = `/api/v1/${command.endpoint}`;
-    const response = await connection.exchange({ method: command.method, path: target, body, fds });
-    if (!isSuccess(response.status)) {
-      io.err(serverErrorText(response));
-      return 1;
-    }
-    if (response.body !== undefined) io.out(`${response.body}\n`);
-    return 0;
+    return await transport.send(command, body, fds);
   } catch (error) {
     io.err(await clientErrorText(error));
     return 1;
   } finally {
-    connection.close();
+    transport.close();
   }
 }
 
