@@ -83,7 +83,7 @@ export function remoteHelp(program: string): string {
     "      --api-socket <api-socket>                UNIX socket of the VMM's REST API",
     "      --dbus-service-name <dbus-service-name>  Name of the VMM on a message bus",
     "      --dbus-object-path <dbus-object-path>    Path of its object there",
-    "      --dbus-system-bus                        The system's bus, not the session's",
+    "      --dbus-system-bus                        The system's bus",
     "  -h, --help                                   Print this text",
     "  -V, --version                                Print the version",
     "",

@@ -5,7 +5,7 @@
  * descriptors and threads of its own.
  */
 import { eventually } from "@tests/framework/deadline.ts";
-import { Vmm } from "../../mod.ts";
+import { Vmm } from "@vmm/embed/vmm.ts";
 
 const [kernel, disk, apiSocket] = Deno.args;
 const ROUNDS = 6;
