@@ -22,10 +22,12 @@ export function functionNode(id: string): string {
   return `_virtio-pci-${id}`;
 }
 
+/** Devices on ports that the tree shows when they are there. */
+export type PortDevice = "__serial" | "__debug_console";
+
 /** Nodes by id. A virtio device has two: itself, and the PCI function around it. */
-export function deviceTree(devices: VmDevices, hasSerial: boolean): Record<string, DeviceNode> {
-  const nodes: DeviceNode[] = [{ id: "__ioapic", resources: [], children: [] }];
-  if (hasSerial) nodes.push({ id: "__serial", resources: [], children: [] });
+export function deviceTree(devices: VmDevices, ports: readonly PortDevice[]): Record<string, DeviceNode> {
+  const nodes: DeviceNode[] = ["__ioapic", ...ports].map((id) => ({ id, resources: [], children: [] }));
   for (const placed of devices.placed.values()) {
     const { id } = placed.device;
     const parent = functionNode(id);
@@ -80,14 +82,14 @@ export class DeviceTreeMemo {
   #tree: Record<string, DeviceNode> = {};
 
   /** The tree now. BARs move and devices come and go without telling main, so both are looked at each time. */
-  of(devices: VmDevices, hasSerial: boolean): Record<string, DeviceNode> {
+  of(devices: VmDevices, ports: readonly PortDevice[]): Record<string, DeviceNode> {
     const { pvPanic, ivshmem } = devices.pci;
-    let key = `${hasSerial},${pvPanic?.barGpa},${ivshmem?.registersGpa},${ivshmem?.memoryGpa}`;
+    let key = `${ports},${pvPanic?.barGpa},${ivshmem?.registersGpa},${ivshmem?.memoryGpa}`;
     for (const placed of devices.placed.values()) {
       key += `,${placed.device.id}@${placed.bdf}@${devices.pci.barOf(placed)}`;
     }
     if (key !== this.#key) {
-      this.#tree = deviceTree(devices, hasSerial);
+      this.#tree = deviceTree(devices, ports);
       this.#key = key;
     }
     return this.#tree;

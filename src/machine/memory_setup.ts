@@ -4,6 +4,7 @@
  * L5, main isolate. Source: machine model §1; schemas page "Checked later, when memory/devices are built".
  */
 import type { MemoryConfig } from "@schemas/api/memory.ts";
+import type { NumaConfig } from "@schemas/api/numa.ts";
 import { type MemoryPlan, planMemory, type ZoneRequest } from "@vmm/arch/x86_64/layout.ts";
 import { ContextError } from "@vmm/errors/context_error.ts";
 import type { KvmVm } from "@vmm/hypervisor/kvm/vm.ts";
@@ -14,6 +15,7 @@ import { MemorySlots } from "./memory_slots.ts";
 const PAGE_BYTES = 4096n;
 const DEFAULT_HUGEPAGE_BYTES = 2n << 20n;
 const MISALIGNED = "Memory size is misaligned with default page size or its hugepage size";
+const CONTRADICTION = "Memory configuration is not valid";
 
 /** Zone id of memory that is configured by a plain size. */
 const DEFAULT_ZONE = "mem0";
@@ -37,12 +39,23 @@ export function checkMemory(config: MemoryConfig): void {
   zonesOf(config);
 }
 
+/** Memory that is said to be plugged already has to have room, and a method that can plug it at boot. @throws ContextError */
+function checkPlugged(
+  { hotplug_size: room, hotplugged_size: plugged }: { hotplug_size?: bigint; hotplugged_size?: bigint },
+  method: MemoryConfig["hotplug_method"],
+): void {
+  if (plugged === undefined) return;
+  if (room === undefined || plugged > room || method === "Acpi") fail(CONTRADICTION);
+}
+
 /** What the configuration asks for, checked. @throws ContextError with the original's text */
 function zonesOf(config: MemoryConfig): { zones: ZoneRequest[]; options: Map<string, BackingOptions> } {
-  const { zones: userZones, size } = config;
+  const { zones: userZones, size, hotplug_method: method } = config;
   const options = new Map<string, BackingOptions>();
+  if (size !== 0n && userZones !== undefined) fail(CONTRADICTION);
   if (userZones === undefined || userZones.length === 0) {
     if (size === 0n) fail("No memory zones found");
+    checkPlugged(config, method);
     if (config.hotplug_size === 0n) fail("Invalid size for resizing. Can be anything except 0");
     options.set(DEFAULT_ZONE, backing(config, size));
     const hotplugSizeBytes = config.hotplug_method === "VirtioMem" && config.hotplug_size !== undefined
@@ -50,7 +63,15 @@ function zonesOf(config: MemoryConfig): { zones: ZoneRequest[]; options: Map<str
       : undefined;
     return { zones: [{ id: DEFAULT_ZONE, sizeBytes: Number(size), hotplugSizeBytes }], options };
   }
-  if (size !== 0n) fail("Memory configuration is not valid");
+  for (const zone of userZones) {
+    if (zone.shared && zone.file !== undefined && zone.host_numa_node !== undefined) {
+      fail("Invalid to try applying a NUMA policy to a memory zone that is memory mapped with MAP_SHARED");
+    }
+    if (zone.hotplug_size !== undefined && method === "Acpi") {
+      fail("Invalid hotplug method associated with memory zones resizing capability");
+    }
+    checkPlugged(zone, method);
+  }
   const zones = userZones.map((zone) => {
     if (options.has(zone.id)) fail("Memory zone identifier is not unique");
     options.set(zone.id, { ...backing(zone, zone.size), thp: config.thp, file: zone.file });
@@ -88,6 +109,18 @@ function backing(
     mergeable: from.mergeable,
     thp: from.thp ?? true,
   };
+}
+
+/** Refuses NUMA nodes that contradict each other or the memory there is. @throws ContextError with the original's text */
+export function checkNuma(nodes: readonly NumaConfig[], plan: MemoryPlan): void {
+  const zones = new Set(plan.ramRegions.map(({ zoneId }) => zoneId));
+  const ids = nodes.map((node) => node.guest_numa_id);
+  const isValid = new Set(ids).size === ids.length && nodes.every(({ memory_zones, distances = [] }) => {
+    const targets = distances.map(({ destination }) => destination);
+    return (memory_zones ?? []).every((zone) => zones.has(zone)) &&
+      targets.every((target) => ids.includes(target)) && new Set(targets).size === targets.length;
+  });
+  if (!isValid) throw new ContextError(["Invalid NUMA configuration"], undefined);
 }
 
 /** Maps all RAM and gives it to KVM. Nothing stays mapped after a failure. @throws ContextError */

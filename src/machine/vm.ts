@@ -29,7 +29,7 @@ import { bumpGeneration } from "@vmm/bus/bus_block.ts";
 import { VirtioPciHead } from "@vmm/virtio/pci/block.ts";
 import { balloonActual, resizeBalloon } from "./balloon_control.ts";
 import type { Consoles } from "./consoles.ts";
-import { DeviceTreeMemo } from "./device_tree.ts";
+import { DeviceTreeMemo, type PortDevice } from "./device_tree.ts";
 import { lockAtBoot, lockAtPlug, resizeDisk } from "./disk_control.ts";
 import { IoThreads } from "./io_threads.ts";
 import { loadBootImage } from "./payload_files.ts";
@@ -214,8 +214,10 @@ export class Vm implements VmInstance {
   }
 
   deviceTree(): Record<string, unknown> {
-    const { devices, consoles } = this.parts;
-    return this.#tree.of(devices, consoles.serial !== undefined);
+    const { devices, consoles, platform } = this.parts;
+    const ports: PortDevice[] = consoles.serial === undefined ? [] : ["__serial"];
+    if (platform.description.debugConsolePort !== undefined) ports.push("__debug_console");
+    return this.#tree.of(devices, ports);
   }
 
   memoryActualSize(): bigint {

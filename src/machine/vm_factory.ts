@@ -21,7 +21,7 @@ import { KvmVm } from "@vmm/hypervisor/kvm/vm.ts";
 import { Consoles } from "./consoles.ts";
 import { segmentWeights, topologyOf } from "./firmware_tables.ts";
 import { kvmHost } from "./kvm_host.ts";
-import { checkMemory, releaseMemory, setUpMemory, type VmMemory } from "./memory_setup.ts";
+import { checkMemory, checkNuma, releaseMemory, setUpMemory, type VmMemory } from "./memory_setup.ts";
 import { MemoryWindows } from "./memory_windows.ts";
 import { PciTopology } from "./pci_topology.ts";
 import { VmIommu } from "./plug/iommu.ts";
@@ -111,6 +111,7 @@ function build(
   try {
     memory = setUpMemory(config.memory, physBits, vm);
     const { plan } = memory;
+    checkNuma(config.numa ?? [], plan);
     ioWakeFd = eventfd();
     const lowRamBytes = plan.ramRegions.filter((r) => r.gpa < RAM_64BIT_START).reduce(
       (sum, r) => sum + r.sizeBytes,
