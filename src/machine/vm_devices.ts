@@ -154,7 +154,7 @@ export class VmDevices {
     const key = (common: PciCommon) => `${common.pci_segment}:${common.pci_device_id}`;
     const taken = new Map<string, number>();
     const all: (PciCommon | undefined)[] = [
-      config.console,
+      config.console.mode === "Off" ? undefined : config.console,
       ...(config.disks ?? []),
       ...(config.net ?? []),
       config.rng,

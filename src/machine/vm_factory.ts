@@ -3,6 +3,7 @@
  *
  * L5, main isolate.
  */
+import { type CpuVendor, cpuVendor } from "@vmm/arch/x86_64/cpuid.ts";
 import { monotonicNs, realtimeUs } from "@ffi/libc/clock.ts";
 import { close, eventfd } from "@ffi/libc/fd.ts";
 import type { VmConfig } from "@schemas/api/vm_config.ts";
@@ -112,6 +113,7 @@ function build(
     memory = setUpMemory(config.memory, physBits, vm);
     const { plan } = memory;
     checkNuma(config.numa ?? [], plan);
+    if (config.cpus.features.amx) refuseAmx(cpuVendor(host.system.supportedCpuid()));
     ioWakeFd = eventfd();
     const lowRamBytes = plan.ramRegions.filter((r) => r.gpa < RAM_64BIT_START).reduce(
       (sum, r) => sum + r.sizeBytes,
@@ -170,6 +172,18 @@ const DEBUG_CONSOLE_PORT = 0xe9;
 
 function hasDebugConsole(config: VmConfig): boolean {
   return config.debug_console.mode === "File" || config.debug_console.mode === "Tty";
+}
+
+/** Guests need the kernel's permission for matrix state, which is not asked for yet. @throws ContextError */
+function refuseAmx(vendor: CpuVendor): never {
+  const words = ["Error from CPU manager", "Error setting up AMX"] as const;
+  if (vendor === "Intel") {
+    throw new ContextError([...words], new Error("Not supported by this version yet: amx"));
+  }
+  throw new ContextError(
+    [...words, "Failed to enable AMX tile state components"],
+    new Error("The host CPU's vendor does not support AMX features. Only Intel provides such CPUs."),
+  );
 }
 
 /** Configured things this version has no machinery for: a clear error instead of a guest without them. */

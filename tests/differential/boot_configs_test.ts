@@ -12,6 +12,9 @@ const size = 64 * MIB;
 const memory = { size };
 const zone = (more: object) => ({ memory: { size: 0, zones: [{ id: "z", size, ...more }] } });
 
+/** Only Intel's CPUs may have matrix extensions. */
+const IS_INTEL = Deno.readTextFileSync("/proc/cpuinfo").includes("GenuineIntel");
+
 /** `{dir}` stands for a directory that holds the file `kernel`. */
 const CONFIGS: readonly object[] = [
   { memory: { size, hotplugged_size: 5 } },
@@ -41,6 +44,9 @@ const CONFIGS: readonly object[] = [
   },
   ...["Off", "Null", "Tty", "Pty"].map((mode) => ({ memory, debug_console: { mode } })),
   { memory, debug_console: { mode: "File", file: "{dir}/debug" } },
+  ...(IS_INTEL ? [] : [{ memory, cpus: { boot_vcpus: 1, max_vcpus: 1, features: { amx: true } } }]),
+  { memory, console: { mode: "Off", pci_device_id: 1 } },
+  { memory, console: { mode: "Null", pci_device_id: 1 } },
   { memory, serial: { mode: "Off" }, pvpanic: true, watchdog: true, balloon: { size: 0 } },
 ];
 
