@@ -14,7 +14,7 @@ const END = "end of the view";
 
 /**
  * Writes the sections to the disk `vda`. Each program started costs a tenth of a second and more where ring 0 is
- * emulated: one `grep` prints many files, with their names.
+ * emulated: one `grep` prints many files, with their names. What AML computes at each reading is left out.
  */
 export const LINUX_VIEW_SCRIPT = `
 exec 3>&1 >/tmp/view 2>/dev/null
@@ -24,13 +24,13 @@ section input; cat /proc/bus/input/devices
 section memory; grep -E '^(MemTotal|DirectMap)' /proc/meminfo; ls -1 /sys/devices/system/memory
 section cpus; grep -r . /sys/devices/system/cpu
 section clocks; cat /sys/devices/system/clocksource/clocksource0/*_clocksource
-section "acpi devices"; cd /sys/bus/acpi/devices; grep . */path */hid */status */adr
+section "acpi devices"; cd /sys/bus/acpi/devices; grep . */path */hid */adr
 section "acpi tables"; cd /sys/firmware/acpi/tables; for table in [A-Z]*; do echo $table; base64 $table; done
 section "platform devices"; ls -1 /sys/bus/platform/devices /sys/bus/pnp/devices
 section pci; cd /sys/bus/pci/devices
 grep . */vendor */device */subsystem_vendor */subsystem_device */class */revision */resource */irq */msi_irqs/* */modalias */enable
-section "pci config"; for name in *; do echo $name; base64 $name/config; done
-section slots; grep -r . /sys/bus/pci/slots
+section "pci config"; hexdump -C */config
+section slots; grep . /sys/bus/pci/slots/*/address
 section virtio; cd /sys/bus/virtio/devices; grep . */device */vendor */status */features
 section block; grep -r . /sys/block/*/
 section serials; for name in vda vdb; do cat /sys/block/$name/serial; echo; done

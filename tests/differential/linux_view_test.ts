@@ -1,7 +1,6 @@
 /**
  * What Linux finds on the machine, beside the original: the same guest and configuration on both programs, everything
- * compared that procfs, sysfs and the kernel's log say about hardware. Equal, or in `guest_view_differences.ts` and
- * `docs/differences.md`. SMBIOS, which the guest kernel does not read, is compared in `tables_test.ts`.
+ * compared that procfs, sysfs and the kernel's log say about hardware. All of it is equal. SMBIOS, which the guest kernel does not read, is compared in `tables_test.ts`.
  * NEPHOS_KEEP_VIEWS names a directory in which both views are kept.
  */
 import assert from "node:assert/strict";
@@ -11,7 +10,6 @@ import { TempDisk } from "@tests/framework/images.ts";
 import { NetworkNamespace } from "@tests/framework/netns.ts";
 import { type ProgramName, testWith } from "@tests/framework/programs.ts";
 import { LINUX_VIEW_SCRIPT, type LinuxView, parseLinuxView } from "./linux_view.ts";
-import { isAllowed, LINUX_DIFFERENCES } from "./guest_view_differences.ts";
 
 const MIB = 2 ** 20;
 const NEEDS = { kvm: true, root: true, binary: true, reference: true, linux: true, commands: ["ip"] };
@@ -59,9 +57,7 @@ testWith(NEEDS, "Linux finds what it finds with the original", async () => {
   const ours = await viewOf("nephos", files, network.name);
   const differing = [...new Set([...theirs.keys(), ...ours.keys()])].flatMap((section) => {
     const [expected, actual] = [theirs.get(section) ?? "", ours.get(section) ?? ""];
-    return isAllowed(section, expected, actual, LINUX_DIFFERENCES)
-      ? []
-      : [`${section}\n--- original\n${expected}--- Nephos\n${actual}`];
+    return expected === actual ? [] : [`${section}\n--- original\n${expected}--- Nephos\n${actual}`];
   });
   assert.equal(differing.join("\n"), "");
 });
