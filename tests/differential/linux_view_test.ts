@@ -1,6 +1,7 @@
 /**
  * What Linux finds on the machine, beside the original: the same guest and configuration on both programs, everything
- * compared that procfs, sysfs and the kernel's log say about hardware. All of it is equal. SMBIOS, which the guest kernel does not read, is compared in `tables_test.ts`.
+ * compared that procfs, sysfs and the kernel's log say about hardware. All of it is equal.
+ * SMBIOS, which the guest kernel does not read, is compared in `tables_test.ts`.
  * NEPHOS_KEEP_VIEWS names a directory in which both views are kept.
  */
 import assert from "node:assert/strict";
