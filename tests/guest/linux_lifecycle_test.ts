@@ -54,7 +54,7 @@ linuxTest(
 
 linuxTest("two vCPUs, 64 MiB, by command line: a guest that reboots itself comes up again", async () => {
   // What the first boot writes to the disk tells the second one that it is the second: memory does not outlive a reset.
-  await using disk = await TempDisk.empty(MIB);
+  await using disk = await TempDisk.withContent("nothing\n", MIB); // the shell reads bytes up to a line feed
   await using guest = await startGuest({
     events: true,
     cpus: "boot=2",
