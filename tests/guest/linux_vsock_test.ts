@@ -134,12 +134,11 @@ linuxTest(
       );
       assert.equal(await exists(), false);
     });
-    await guest.at("end", async () => {
-      await api.mustPut("vm.add-vsock", { cid: CID, socket });
-      await api.mustPut("vm.reboot");
-      assert.equal((await api.info()).config.vsock.socket, socket);
-      assert.equal(await exists(), true);
-    });
+    await guest.until("waiting for end\n");
+    await api.mustPut("vm.add-vsock", { cid: CID, socket });
+    await api.mustPut("vm.reboot"); // the guest's terminal is another one from here on
+    assert.equal((await api.info()).config.vsock.socket, socket);
+    assert.equal(await exists(), true);
   },
   NEEDS,
 );
