@@ -43,6 +43,8 @@ export interface Needs {
   reference?: boolean;
   /** A Linux guest, half a minute and more where ring 0 is emulated: not where NEPHOS_LINUX_TESTS is 0. */
   linux?: boolean;
+  /** A Linux guest that takes minutes there: only where NEPHOS_LINUX_TESTS is "all". */
+  slowLinux?: boolean;
   /** Host commands; those that are not in PATH by their path. */
   commands?: string[];
 }
@@ -51,6 +53,9 @@ export interface Needs {
 export function missing(needs: Needs): string | undefined {
   if (needs.kvm && !canOpen("/dev/kvm")) return "no usable /dev/kvm";
   if (needs.linux && Deno.env.get("NEPHOS_LINUX_TESTS") === "0") return "NEPHOS_LINUX_TESTS is 0";
+  if (needs.slowLinux && Deno.env.get("NEPHOS_LINUX_TESTS") !== "all") {
+    return 'NEPHOS_LINUX_TESTS is not "all"';
+  }
   if (needs.root && Deno.uid() !== 0) return "not root";
   if (needs.binary && !exists(programPath("nephos")!)) return "Nephos is not built";
   if (needs.reference) {

@@ -21,4 +21,4 @@ linuxTest("a bzImage boots to its script, and finds 6 GiB", async () => {
   assert.ok(totalKib > 5.8 * 2 ** 20 && totalKib <= 6 * 2 ** 20, output);
   assert.equal(code, 5);
   assert.deepEqual(await guest.vm.waitForExit(), { code: 0, signal: null });
-});
+}, { slowLinux: true });
