@@ -222,7 +222,7 @@ betterTest(
       await offer(driver, 0, 0x7fff, 1);
       await eventually("the wish for a reset", async () => await driver.status() & NEEDS_RESET);
     }
-    assert.match((await vm.api.get("/metrics")).body, /name="driver_faults:__rng"\} 40\n/);
+    assert.match((await vm.api.get("/metrics")).body, /^nephos_driver_faults_total\{device="__rng"\} 40$/m);
     const lines = vm.stderr.text.split("\n").filter((line) => line.includes("needs a reset"));
     // A burst of ten, then one a second, which tells of those that were held back.
     const most = 10 + Math.ceil((performance.now() - startedMs) / 1_000);
