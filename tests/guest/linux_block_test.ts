@@ -41,7 +41,7 @@ linuxTest("three disks: what the guest reads is in the files, what it writes get
       section readonly; dd if=/dev/zero of=/dev/vdb bs=512 count=1 conv=fsync 2>/dev/null && echo written
       section files
       mke2fs -q /dev/vdc >/dev/null && mount -t ext2 /dev/vdc /mnt || echo failed
-      for mask in 1 2; do taskset $mask dd if=/dev/vdb of=/mnt/$mask bs=4k conv=fsync 2>/dev/null & done; wait
+      for mask in 1 2; do taskset $mask sh -c "dd if=/dev/vdb of=/mnt/$mask bs=4k conv=fsync 2>/dev/null" & done; wait
       umount /mnt; mount -t ext2 /dev/vdc /mnt; sha256sum /mnt/1 /mnt/2; umount /mnt
       wait_for locks
       dd if=/dev/vdb of=/dev/vda bs=1k count=8 seek=100 conv=notrunc 2>/dev/null || echo failed

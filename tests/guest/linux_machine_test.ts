@@ -49,7 +49,7 @@ linuxTest("four vCPUs, 128 MiB, entropy, PCI, moving BARs, MSI-X and NMI under L
     },
     script: `
       section cpuinfo; cat /proc/cpuinfo
-      section each; for mask in 1 2 4 8; do taskset $mask echo on $mask; done
+      section each; for mask in 1 2 4 8; do taskset $mask sh -c "echo on $mask"; done
       section memory; grep ^MemTotal: /proc/meminfo; dmesg | grep BIOS-e820
       section clock; read a </sys/devices/system/clocksource/clocksource0/current_clocksource; echo $a
       section entropy; read a </sys/class/misc/hw_random/rng_current; echo $a
