@@ -96,6 +96,20 @@ async function bundle(source: string, bundles: string): Promise<void> {
       run([...shared, `--output=${join(bundles, `${role}_worker.js`)}`, path])
     ),
   ]);
+  await hideDynamicImports(bundles);
+}
+
+/**
+ * Deno reads every module that an import names by a constant, also those that are to be loaded later: 40 files, zod among
+ * them, before the program starts. A name that is computed is looked up when it is asked for.
+ */
+async function hideDynamicImports(bundles: string): Promise<void> {
+  for await (const { name } of Deno.readDir(bundles)) {
+    const path = join(bundles, name);
+    const text = await Deno.readTextFile(path);
+    const hidden = text.replace(/\bimport\("(\.\/[\w-]+\.js)"\)/g, `import(globalThis.String("$1"))`);
+    if (hidden !== text) await Deno.writeTextFile(path, hidden);
+  }
 }
 
 /** The runtime flags for the `unstable` list of deno.json, which the packed program does not read. */

@@ -3,7 +3,7 @@
  *
  * L6, main isolate. Error texts observed on the original.
  */
-import { statSync } from "node:fs";
+import { pathInfo } from "@vmm/backends/host_path.ts";
 import { StateError } from "@vmm/errors/state_error.ts";
 
 const SCHEME = "file://";
@@ -23,14 +23,10 @@ export function coredumpFile(url: string): string {
   const refuse = (why: string) => StateError.refused("Error coredumping VM", "coredump", why);
   if (!url.startsWith(SCHEME)) throw refuse(`Could not extract file from URL: ${url}`);
   const path = url.slice(SCHEME.length);
-  if (statSync(path, { throwIfNoEntry: false }) !== undefined) throw refuse("File exists (os error 17)");
+  if (pathInfo(path) !== undefined) throw refuse("File exists (os error 17)");
   return path;
 }
 
 function isFolder(path: string): boolean {
-  try {
-    return statSync(path).isDirectory();
-  } catch {
-    return false;
-  }
+  return pathInfo(path)?.isDirectory ?? false;
 }

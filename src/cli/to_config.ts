@@ -4,11 +4,11 @@
  * L6, main isolate; no zod unless the configuration is a file. Loaded only when there is something to boot or to restore.
  * Source: spec/cli.md §2, §3; texts as the original prints them.
  */
-import { readFileSync, statSync } from "node:fs";
 import type { RestoreConfig } from "@schemas/api/migration.ts";
 import type { PayloadConfig } from "@schemas/api/payload.ts";
 import type { VmConfig } from "@schemas/api/vm_config.ts";
 import { validateVmConfig } from "@schemas/validate.ts";
+import { pathInfo, readFile } from "@vmm/backends/host_path.ts";
 import { CLI_VALIDATION_CONTEXT, ConfigError } from "@vmm/errors/config_error.ts";
 import { ContextError } from "@vmm/errors/context_error.ts";
 import {
@@ -45,16 +45,8 @@ import {
 import { type OptionValues, single } from "./vmm_options.ts";
 
 const host = {
-  pathExists(path: string): boolean {
-    return statSync(path, { throwIfNoEntry: false }) !== undefined;
-  },
-  fileSizeBytes(path: string): bigint | undefined {
-    try {
-      return statSync(path, { bigint: true }).size;
-    } catch {
-      return undefined;
-    }
-  },
+  pathExists: (path: string) => pathInfo(path) !== undefined,
+  fileSizeBytes: (path: string) => pathInfo(path)?.sizeBytes,
 };
 
 function payloadOf(values: OptionValues): PayloadConfig {
@@ -118,7 +110,7 @@ async function readConfigFile(path: string, gdb: boolean): Promise<VmConfig> {
   const context = `Cannot read VM configuration "${path}"`;
   let bytes: Uint8Array;
   try {
-    bytes = readFileSync(path);
+    bytes = readFile(path);
   } catch (error) {
     throw new ContextError([context], error);
   }

@@ -4,7 +4,6 @@
  * L6, main isolate. Readiness comes edge-triggered from the server's epoll set, so every read goes on until EAGAIN.
  * Source: spec/rest-api.md §1, §1.3.
  */
-import { setImmediate } from "node:timers";
 import { Errno } from "@ffi/abi/errno.ts";
 import { close } from "@ffi/libc/fd.ts";
 import type { SocketMessage } from "@ffi/libc/socket.ts";

@@ -7,7 +7,6 @@ import { Errno } from "@ffi/abi/errno.ts";
 import { EPOLL, Epoll } from "@ffi/libc/epoll.ts";
 import { close, eventfd } from "@ffi/libc/fd.ts";
 import { accept, SocketMessage } from "@ffi/libc/socket.ts";
-import { setImmediate } from "node:timers";
 import { log } from "@vmm/log/logger.ts";
 import type { Router } from "../router.ts";
 import { Connection, type ConnectionHost } from "./connection.ts";
