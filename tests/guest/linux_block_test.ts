@@ -112,4 +112,4 @@ linuxTest("three disks: what the guest reads is in the files, what it writes get
   assert.deepEqual([code, exit], [0, { code: 0, signal: null }]);
   // The guest has powered off: everything written is there, synced or not.
   assert.equal(sha256(await writable.read(100 * 1024, 8192)), sha256(await readonly.read(0, 8192)));
-}, { slowLinux: true });
+});
