@@ -76,11 +76,16 @@ export function word(value: number | bigint): bigint {
   return BigInt.asUintN(64, BigInt(value));
 }
 
+/** Buffers whose address was taken last: held until their call has returned, whoever else forgot them. */
+const held: Uint8Array[] = new Array(16).fill(new Uint8Array());
+let heldNext = 0;
+
 /**
  * Address of a buffer's first byte. The caller keeps `buffer` referenced until the kernel is done with it.
  * V8 does not move the backing store of an ArrayBuffer.
  */
 export function addressOf(buffer: Uint8Array<ArrayBufferLike>): bigint {
+  held[heldNext = (heldNext + 1) % held.length] = buffer;
   // SAFETY: only the numeric address is taken; bounds are the caller's `buffer.byteLength`.
   return BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer as Uint8Array<ArrayBuffer>)));
 }
