@@ -82,4 +82,4 @@ linuxTest("two vCPUs, 64 MiB, by command line: a guest that reboots itself comes
     ...["vmm/starting", "vm/booting", "vm/booted", "vm/rebooting", "vm/rebooted"],
     ...["vm/shutdown", "vm/deleted", "vmm/shutdown"],
   ]);
-}, { slowLinux: true });
+});
