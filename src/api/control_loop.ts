@@ -7,6 +7,7 @@
 import type { GuestEvent } from "@vmm/bus/ports.ts";
 import { ConfigError } from "@vmm/errors/config_error.ts";
 import { StateError } from "@vmm/errors/state_error.ts";
+import { subjectOf } from "@vmm/errors/vmm_error.ts";
 import { log } from "@vmm/log/logger.ts";
 import { ApiChannel, type ApiRequest, type ResponseSender, type SendCommand } from "./channel.ts";
 import type { ApiCommand, ApiReply, OperationName } from "./command.ts";
@@ -49,8 +50,10 @@ export interface LoopFigures {
 /** Longest value shown in the log, in characters. */
 const MAX_SHOWN = 120;
 
-/** The field and value a rule complains about: the answer has the original's words, which often name neither. */
+/** The file, or the field and value a rule complains about: the answer has the original's words, which often name neither. */
 function whereOf(error: unknown): string {
+  const subject = subjectOf(error);
+  if (subject !== undefined) return ` (${subject})`;
   if (!(error instanceof ConfigError) || error.fieldPath === "") return "";
   const plain = (_key: string, value: unknown) => typeof value === "bigint" ? Number(value) : value;
   const shown = JSON.stringify(error.value, plain) ?? "missing";

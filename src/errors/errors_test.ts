@@ -5,7 +5,7 @@ import { ContextError } from "@vmm/errors/context_error.ts";
 import { HostError } from "@vmm/errors/host_error.ts";
 import { StateError } from "@vmm/errors/state_error.ts";
 import { UnsupportedError } from "@vmm/errors/unsupported_error.ts";
-import { messagesOf } from "@vmm/errors/vmm_error.ts";
+import { messagesOf, subjectOf } from "@vmm/errors/vmm_error.ts";
 
 const noFile = () =>
   new HostError({
@@ -82,6 +82,15 @@ Deno.test("messagesOf() walks foreign errors, strings and cycles", () => {
   const cyclic = new Error("again");
   cyclic.cause = cyclic;
   assert.equal(messagesOf(cyclic).length, 32);
+});
+
+Deno.test("subjectOf() finds what the root's system call was about", () => {
+  const root = Object.assign(new Error("No such file"), { call: "open", subject: "/no/such" });
+  assert.equal(subjectOf(new Error("Cannot open", { cause: root })), 'open "/no/such"');
+  assert.equal(subjectOf(new Error("a", { cause: "b" })), undefined);
+  const cyclic = new Error("again");
+  cyclic.cause = cyclic;
+  assert.equal(subjectOf(cyclic), undefined);
 });
 
 Deno.test("assertInternal() throws BugError only for a false condition", () => {

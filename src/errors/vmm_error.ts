@@ -64,3 +64,17 @@ export function messagesOf(thrown: unknown): string[] {
   }
   return messages.slice(0, MAX_CHAIN_LENGTH);
 }
+
+/**
+ * What the system call at the root of an error was about, as `open "/no/such/file"`; undefined where none was or it is not
+ * known. For the log: the messages of a chain are the original's, which do not tell. Never throws.
+ */
+export function subjectOf(thrown: unknown): string | undefined {
+  let current = thrown;
+  for (let depth = 0; depth < MAX_CHAIN_LENGTH && current instanceof Error; depth++) {
+    const { call, subject } = current as { call?: unknown; subject?: unknown };
+    if (typeof call === "string" && typeof subject === "string") return `${call} ${JSON.stringify(subject)}`;
+    current = current.cause;
+  }
+  return undefined;
+}
