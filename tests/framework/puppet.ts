@@ -197,9 +197,10 @@ export class Puppet implements AsyncDisposable {
   /** Bytes of guest memory as the host sees them in the file. */
   async readMemory(offset: number, lengthBytes: number): Promise<Uint8Array<ArrayBuffer>> {
     const bytes = new Uint8Array(lengthBytes);
-    await this.memory.seek(this.#base + offset, Deno.SeekMode.Start);
+    // At once: what runs beside this may move the file's position.
+    this.memory.seekSync(this.#base + offset, Deno.SeekMode.Start);
     for (let done = 0; done < lengthBytes;) {
-      const count = await this.memory.read(bytes.subarray(done));
+      const count = this.memory.readSync(bytes.subarray(done));
       if (count === null) throw new Error(`The memory file ends at ${offset + done}`);
       done += count;
     }
@@ -208,8 +209,8 @@ export class Puppet implements AsyncDisposable {
 
   /** Changes guest memory from the host. */
   async writeMemory(offset: number, bytes: Uint8Array): Promise<void> {
-    await this.memory.seek(this.#base + offset, Deno.SeekMode.Start);
-    for (let done = 0; done < bytes.length;) done += await this.memory.write(bytes.subarray(done));
+    this.memory.seekSync(this.#base + offset, Deno.SeekMode.Start);
+    for (let done = 0; done < bytes.length;) done += this.memory.writeSync(bytes.subarray(done));
   }
 
   async #ring(commands: Command[]): Promise<void> {
