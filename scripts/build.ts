@@ -16,9 +16,10 @@ import { type PayloadFile, writePackage } from "./launcher/pack.ts";
 import { WORKER_ROLES } from "@vmm/base/worker_url.ts";
 
 /**
- * A small young generation: nothing on a hot path allocates, and each isolate keeps two of them. Saves 1.5 MiB an isolate.
+ * The young generation, in MiB: one that starts at 1 is collected every fiftieth request, and with it every hundredth waits.
+ * Hot paths in Workers do not allocate, so they never fill theirs.
  */
-const V8_FLAGS = "--v8-flags=--max-semi-space-size=1";
+const V8_FLAGS = "--v8-flags=--min-semi-space-size=8,--max-semi-space-size=8";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const PERSONALITIES = ["cloud-hypervisor", "ch-remote"];
