@@ -47,4 +47,4 @@ linuxTest("a Linux guest reports free pages, inflates, and deflates when it runs
   });
   assert.doesNotMatch(text, /failed/);
   assert.deepEqual((await guest.end()).exit, { code: 0, signal: null });
-}, { slowLinux: true });
+});
