@@ -255,7 +255,9 @@ testWith(NEEDS, "socket device: the same paths give the same errors, files and d
       const files = async () => {
         const names = [];
         for await (const entry of Deno.readDir(vm.directory)) {
-          names.push([entry.name, entry.isDirectory, entry.isFile, entry.isSymlink]);
+          // How long the longest name is depends on the directory's, which is not always as long.
+          const name = entry.name.replace(/^vv+$/, "vv");
+          names.push([name, entry.isDirectory, entry.isFile, entry.isSymlink]);
         }
         here.push(names.sort());
       };
