@@ -7,7 +7,7 @@ import type { VmmEvent } from "@schemas/api/event.ts";
 import type { EventStream } from "@vmm/log/events.ts";
 
 /** Events a reader may be behind; one that does not read is cut off rather than remembered for. */
-const MAX_BEHIND = 1_024;
+export const MAX_BEHIND = 1_024;
 const encoder = new TextEncoder();
 
 /** One event as text of the feed. */

@@ -40,7 +40,7 @@ interface OpenApi {
 
 const loadTools = async () => {
   const { makeConfigTools } = await import("./schema_tools.ts");
-  const { hostFiles } = await import("./host_files.ts");
+  const { hostFiles } = await import("@vmm/backends/host_path.ts");
   return makeConfigTools(hostFiles);
 };
 

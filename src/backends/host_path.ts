@@ -3,6 +3,7 @@
  *
  * L4, main isolate. Deno's own calls: `node:fs` takes 25 ms to load, half of the program's start.
  */
+import type { ConfigHost } from "@schemas/rules/context.ts";
 
 /** As much as the checks of a configuration ask. */
 export interface PathInfo {
@@ -19,6 +20,12 @@ export function pathInfo(path: string): PathInfo | undefined {
     return undefined;
   }
 }
+
+/** What validation asks about files, answered from this host. Never throws. */
+export const hostFiles: ConfigHost = {
+  pathExists: (path) => pathInfo(path) !== undefined,
+  fileSizeBytes: (path) => pathInfo(path)?.sizeBytes,
+};
 
 /** A file's contents. @throws Error naming what the host refused */
 export function readFile(path: string): Uint8Array<ArrayBuffer> {

@@ -8,7 +8,7 @@ import type { RestoreConfig } from "@schemas/api/migration.ts";
 import type { PayloadConfig } from "@schemas/api/payload.ts";
 import type { VmConfig } from "@schemas/api/vm_config.ts";
 import { validateVmConfig } from "@schemas/validate.ts";
-import { pathInfo, readFile } from "@vmm/backends/host_path.ts";
+import { hostFiles, readFile } from "@vmm/backends/host_path.ts";
 import { CLI_VALIDATION_CONTEXT, ConfigError } from "@vmm/errors/config_error.ts";
 import { ContextError } from "@vmm/errors/context_error.ts";
 import {
@@ -43,11 +43,6 @@ import {
   readSerial,
 } from "./vm_options.ts";
 import { type OptionValues, single } from "./vmm_options.ts";
-
-const host = {
-  pathExists: (path: string) => pathInfo(path) !== undefined,
-  fileSizeBytes: (path: string) => pathInfo(path)?.sizeBytes,
-};
 
 function payloadOf(values: OptionValues): PayloadConfig {
   const fwCfg = single(values, "fw-cfg-config");
@@ -138,7 +133,7 @@ export async function vmConfigOf(values: OptionValues): Promise<VmConfig> {
   } catch (error) {
     throw new ContextError([parsing], error);
   }
-  const fault = validateVmConfig(config, host);
+  const fault = validateVmConfig(config, hostFiles);
   if (fault !== undefined) {
     const { messages, fieldPath, value, status } = fault;
     throw new ConfigError({ messages, fieldPath, value, status, context: CLI_VALIDATION_CONTEXT });

@@ -4,11 +4,9 @@
  * L6, main isolate.
  */
 import type { VmmEvent } from "@schemas/api/event.ts";
+import { MAX_BEHIND } from "@vmm/api/event_feed.ts";
 import { EventStreamError } from "@vmm/client/event_decoder.ts";
 import type { EventStream } from "@vmm/log/events.ts";
-
-/** Events a reader may be behind; one that does not read is given up rather than remembered for. */
-export const MAX_BEHIND = 1_024;
 
 type Next = IteratorResult<VmmEvent, void>;
 const OVER: Next = { done: true, value: undefined };

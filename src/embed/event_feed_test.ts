@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { EventStreamError } from "@vmm/client/event_decoder.ts";
 import { EventStream } from "@vmm/log/events.ts";
-import { EventFeed, MAX_BEHIND } from "./event_feed.ts";
+import { MAX_BEHIND } from "@vmm/api/event_feed.ts";
+import { EventFeed } from "./event_feed.ts";
 
 function makeFeed(signal?: AbortSignal) {
   const stream = new EventStream(() => 0);

@@ -32,9 +32,9 @@ const turn = () => new Promise((resolve) => setTimeout(resolve, 0));
 
 /** Starts the Workers; cheap for main, they load their code by themselves. */
 export async function warmWorkers(): Promise<void> {
-  prewarm(["vcpu"]);
+  prewarm("vcpu");
   await turn();
-  prewarm(["io"]);
+  prewarm("io");
   await turn();
 }
 

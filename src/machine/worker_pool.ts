@@ -36,11 +36,9 @@ function start(role: WorkerRole): Promise<WorkerPort> {
   return started;
 }
 
-/** Starts one idle Worker of each role, unless there is one. Returns at once but for isolate creation (about 10 ms). */
-export function prewarm(roles: readonly WorkerRole[] = ["io", "vcpu"]): void {
-  for (const role of roles) {
-    if (waiting(role).length < KEPT) waiting(role).push(start(role));
-  }
+/** Starts one idle Worker, unless there is one. Returns at once but for isolate creation (about 10 ms). */
+export function prewarm(role: WorkerRole): void {
+  if (waiting(role).length < KEPT) returnWorkers(role, [start(role)]);
 }
 
 /** A Worker that has loaded its code and answered. */
@@ -53,13 +51,14 @@ export function returnWorkers(role: WorkerRole, workers: readonly Promise<Worker
   const list = waiting(role);
   for (const worker of workers) {
     list.push(worker);
+    const forget = () => {
+      const at = list.indexOf(worker);
+      if (at >= 0) list.splice(at, 1);
+    };
     worker.then((port) => {
       port.onEvent = () => {};
-      port.onDeath = () => {
-        const at = list.indexOf(worker);
-        if (at >= 0) list.splice(at, 1);
-      };
-    }, () => list.splice(list.indexOf(worker), 1));
+      port.onDeath = forget;
+    }, forget);
   }
   if (list.length > KEPT) Deno.unrefTimer(setTimeout(() => trim(list), SURPLUS_MS));
 }
