@@ -70,8 +70,6 @@ export class Vm implements VmInstance {
   #fwCfg: PluggedFwCfg | undefined;
   readonly #lines: IoapicLines;
   #reportsFault = false;
-  /** Devices whose removal was asked for, still on the bus until the guest ejects them. */
-  readonly #removing = new Set<string>();
 
   constructor(private readonly parts: VmParts) {
     this.#lines = new IoapicLines(parts.platform.blocks.ioapic, parts.vm);
@@ -295,7 +293,6 @@ export class Vm implements VmInstance {
 
   async removeDevice(id: string): Promise<void> {
     const placed = deviceToRemove(this.parts.devices, this.deviceTree(), id);
-    this.#removing.add(placed.device.id);
     setSlot(this.parts.platform.blocks.pci, "removing", placed.fn.segment, placed.fn.slot);
     this.#notifyGuest(GedNotification.pci);
   }
@@ -309,7 +306,6 @@ export class Vm implements VmInstance {
       await vcpus.call("removeFunction", { segment, slot: fn.slot });
       await this.#io.call("removeDevice", device.id);
       devices.remove(placed);
-      this.#removing.delete(device.id);
       onEvent({ kind: "device-removed", id: device.id, bdf });
     }
   }
