@@ -78,19 +78,19 @@ function ivshmemNode(device: NonNullable<PciTopology["ivshmem"]>): DeviceNode {
 
 /** The tree as one object as long as nothing in it changes: whoever writes it can keep the text. */
 export class DeviceTreeMemo {
-  #key = "";
+  /** What the tree was made of: objects, names and addresses. */
+  #parts: unknown[] = [];
   #tree: Record<string, DeviceNode> = {};
 
   /** The tree now. BARs move and devices come and go without telling main, so both are looked at each time. */
   of(devices: VmDevices, ports: readonly PortDevice[]): Record<string, DeviceNode> {
     const { pvPanic, ivshmem } = devices.pci;
-    let key = `${ports},${pvPanic?.barGpa},${ivshmem?.registersGpa},${ivshmem?.memoryGpa}`;
-    for (const placed of devices.placed.values()) {
-      key += `,${placed.device.id}@${placed.bdf}@${devices.pci.barOf(placed)}`;
-    }
-    if (key !== this.#key) {
+    const parts: unknown[] = [...ports, pvPanic?.barGpa, ivshmem?.registersGpa, ivshmem?.memoryGpa];
+    for (const placed of devices.placed.values()) parts.push(placed, devices.pci.barOf(placed));
+    const same = parts.length === this.#parts.length && parts.every((part, at) => part === this.#parts[at]);
+    if (!same) {
       this.#tree = deviceTree(devices, ports);
-      this.#key = key;
+      this.#parts = parts;
     }
     return this.#tree;
   }

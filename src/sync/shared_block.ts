@@ -36,7 +36,7 @@ export interface BlockLayout<F extends Record<string, BlockField>> {
   readonly index: { readonly [K in keyof F]: number };
   /** A new zeroed block. */
   create(): SharedBlock<F>;
-  /** A view of a block made elsewhere. @throws RangeError when the buffer is smaller than the layout */
+  /** The view of a block made elsewhere, the same one each time. @throws RangeError when the buffer is smaller than the layout */
   attach(buffer: SharedArrayBuffer): SharedBlock<F>;
 }
 
@@ -111,13 +111,18 @@ export function defineBlock<const F extends Record<string, BlockField>>(
   }
   const sizeBytes = Math.ceil(offset / 8) * 8;
 
+  const views = new WeakMap<SharedArrayBuffer, SharedBlock<F>>();
   const attach = (buffer: SharedArrayBuffer) => {
+    const known = views.get(buffer);
+    if (known !== undefined) return known;
     if (buffer.byteLength < sizeBytes) {
       throw new RangeError(
         `Cannot attach "${name}" to ${buffer.byteLength} bytes: the layout needs ${sizeBytes}`,
       );
     }
-    return new View(buffer) as unknown as SharedBlock<F>;
+    const view = new View(buffer) as unknown as SharedBlock<F>;
+    views.set(buffer, view);
+    return view;
   };
   return { name, sizeBytes, index, attach, create: () => attach(new SharedArrayBuffer(sizeBytes)) };
 }

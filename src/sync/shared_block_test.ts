@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
 import { type BlockOf, defineBlock } from "./shared_block.ts";
 
-const Example = defineBlock("example", { status: "u32", fifo: { u8: 5 }, table: { u32: 3 }, tail: "u32" });
+const FIELDS = { status: "u32", fifo: { u8: 5 }, table: { u32: 3 }, tail: "u32" } as const;
+const Example = defineBlock("example", FIELDS);
 
-Deno.test("defineBlock() gives two views of the same words", () => {
+Deno.test("attach() gives the same words to two isolates, and one view to each", () => {
   const a: BlockOf<typeof Example> = Example.create();
-  const b = Example.attach(a.buffer);
+  assert.equal(Example.attach(a.buffer), a);
+  const b = defineBlock("example", FIELDS).attach(a.buffer);
   a.status = 0xffff_ffff;
   a.fifo[4] = 7;
   a.table[2] = 9;
