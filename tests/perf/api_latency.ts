@@ -1,7 +1,7 @@
 /**
  * Latency of the REST API beside the original: `vmm.ping` and `vm.info`, p50 and p99, through both front doors.
  *
- *     REFERENCE_VMM=… deno run -A tests/perf/api_latency.ts [--rounds N] [--shield]
+ *     REFERENCE_VMM=… deno run -A tests/perf/api_latency.ts [--rounds N] [--turn REQUESTS] [--shield]
  *
  * The programs take turns of some requests each, so that whatever else the machine does hits all alike; a VM runs during its
  * program's turns only. The client is a small C program (`api_client.c`), so that no second runtime is measured. `--shield`
@@ -14,10 +14,14 @@ import { Vm } from "@tests/framework/vm.ts";
 import { median, percentile } from "./client.ts";
 
 const { values: options } = parseArgs({
-  options: { rounds: { type: "string", default: "40" }, shield: { type: "boolean", default: false } },
+  options: {
+    rounds: { type: "string", default: "40" },
+    turn: { type: "string", default: "200" },
+    shield: { type: "boolean", default: false },
+  },
 });
 const ROUNDS = Number(options.rounds);
-const REQUESTS_PER_TURN = 200;
+const REQUESTS_PER_TURN = Number(options.turn);
 const WARM_UP_REQUESTS = 10;
 /** Requests each program has answered before anything is measured: its code is compiled then. */
 const FIRST_REQUESTS = 3_000;
