@@ -5,16 +5,21 @@
  */
 import { log } from "@vmm/log/logger.ts";
 import type { FrontDoor } from "./front_door.ts";
+import { OwnConnection } from "./http1/own_connection.ts";
 import { type HttpRequest, type HttpResponse, JSON_CONTENT, MAX_BODY_BYTES } from "./http_message.ts";
 import { messageList, type Router } from "./router.ts";
 
 /** Answers paths beside the original's; undefined: not one of them. */
 export type Extras = (request: Request, path: string) => Response | Promise<Response> | undefined;
 
+const OK = 200;
 const NO_CONTENT = 204;
 const NO_BODY = new Uint8Array();
-const JSON_HEADERS: [string, string][] = [["content-type", JSON_CONTENT], ["server", "Cloud Hypervisor API"]];
-const BARE_HEADERS: [string, string][] = [["server", "Cloud Hypervisor API"]];
+/**
+ * Nothing but the type: Deno answers a 200 of a text with this one header on a short way; with any other, it keeps each
+ * response for a finalizer, which the garbage collector pays for.
+ */
+const JSON_HEADERS = { headers: { "content-type": JSON_CONTENT } };
 
 /** Path and query of a request's URL, as sent. */
 function pathOf(url: string): string {
@@ -44,15 +49,15 @@ async function readBody(request: Request): Promise<Uint8Array | undefined> {
 }
 
 function toResponse({ status, body, contentType }: HttpResponse): Response {
-  if (status === NO_CONTENT) return new Response(null, { status, headers: BARE_HEADERS });
-  const headers = contentType === undefined
-    ? JSON_HEADERS
-    : [["content-type", contentType], ...BARE_HEADERS] as [string, string][];
-  return new Response(body ?? "", { status, headers });
+  if (status === NO_CONTENT) return new Response(null, { status });
+  if (status === OK && contentType === undefined) return new Response(body ?? "", JSON_HEADERS);
+  return new Response(body ?? "", { status, headers: { "content-type": contentType ?? JSON_CONTENT } });
 }
 
 /** Serves `router` on the UNIX socket at `path`, which must not exist. @throws Error when it cannot listen */
 export function serveUnix(path: string, router: Router, extras: Extras): FrontDoor {
+  /** Requests with a host nobody else knows are our own. */
+  const ownOrigin = `http://${crypto.randomUUID()}`;
   const server = Deno.serve({
     path,
     onListen: () => {},
@@ -61,7 +66,8 @@ export function serveUnix(path: string, router: Router, extras: Extras): FrontDo
       return toResponse(messageList(500, ["Internal error"]));
     },
   }, async (request) => {
-    const target = pathOf(request.url);
+    const { url } = request;
+    const target = pathOf(url);
     const extra = extras(request, target);
     if (extra !== undefined) return await extra;
     const body = await readBody(request);
@@ -71,7 +77,10 @@ export function serveUnix(path: string, router: Router, extras: Extras): FrontDo
       );
     }
     const message: HttpRequest = { method: request.method, path: target, body };
-    return toResponse(await router(message));
+    return toResponse(await router(message, undefined, url.startsWith(ownOrigin)));
   });
-  return { close: () => server.shutdown() };
+  return {
+    close: () => server.shutdown(),
+    connectToSelf: () => OwnConnection.to(path, ownOrigin),
+  };
 }

@@ -3,7 +3,7 @@
  *
  * L6, main isolate. Does no I/O: front doors carry the bytes. Source: spec/rest-api.md §1.2, §2.
  */
-import type { RequestCounters } from "@vmm/log/counters.ts";
+import { RequestCounters } from "@vmm/log/counters.ts";
 import { log } from "@vmm/log/logger.ts";
 import type { BodyResult, OperationWithBody } from "./body_reader.ts";
 import type { SendCommand } from "./channel.ts";
@@ -26,8 +26,12 @@ export interface RouterParts {
   readonly counters: RequestCounters;
 }
 
-/** Answers a request. Never rejects. Descriptors nobody kept are closed when it has answered. */
-export type Router = (request: HttpRequest, descriptors?: PassedDescriptors) => Promise<HttpResponse>;
+/** Answers a request. Never rejects. Descriptors nobody kept are closed when it has answered. Own requests are not counted. */
+export type Router = (
+  request: HttpRequest,
+  descriptors?: PassedDescriptors,
+  isOwn?: boolean,
+) => Promise<HttpResponse>;
 
 const MS_PER_SECOND = 1_000;
 /** Name under which requests to unknown paths are counted. */
@@ -58,6 +62,8 @@ function misuse(route: Route, { method, body }: HttpRequest): HttpResponse | und
 /** Makes a router. */
 export function makeRouter({ send, bodyReader, counters }: RouterParts): Router {
   let reader: BodyReader | undefined;
+  /** Counts as the real one does, for nobody. */
+  const ownCounters = new RequestCounters();
 
   async function answer(
     route: Route,
@@ -84,7 +90,7 @@ export function makeRouter({ send, bodyReader, counters }: RouterParts): Router 
     }
   }
 
-  return async (request, descriptors) => {
+  return async (request, descriptors, isOwn = false) => {
     const started = performance.now();
     const route = ROUTE_OF_PATH.get(request.path);
     let response: HttpResponse;
@@ -100,7 +106,7 @@ export function makeRouter({ send, bodyReader, counters }: RouterParts): Router 
     }
     descriptors?.release();
     const seconds = (performance.now() - started) / MS_PER_SECOND;
-    counters.record(route?.operation ?? UNKNOWN_ENDPOINT, response.status, seconds);
+    (isOwn ? ownCounters : counters).record(route?.operation ?? UNKNOWN_ENDPOINT, response.status, seconds);
     return response;
   };
 }

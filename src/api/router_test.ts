@@ -31,8 +31,13 @@ function router(answer: (command: ApiCommand) => unknown = () => EMPTY_REPLY) {
     bodyReader: () => Promise.resolve(bodies),
     counters,
   });
-  const request = (method: string, path: string, body = "", descriptors?: PassedDescriptors) =>
-    route({ method, path, body: new TextEncoder().encode(body) }, descriptors);
+  const request = (
+    method: string,
+    path: string,
+    body = "",
+    descriptors?: PassedDescriptors,
+    isOwn?: boolean,
+  ) => route({ method, path, body: new TextEncoder().encode(body) }, descriptors, isOwn);
   return { request, commands, counters };
 }
 
@@ -116,6 +121,14 @@ Deno.test("router counts requests by endpoint and status, unknown paths together
   await request("GET", "/b");
   assert.deepEqual([...counters.statuses().get("vm.boot")!], [[204, 1], [400, 1]]);
   assert.deepEqual([...counters.statuses().get("unknown")!], [[404, 2]]);
+});
+
+Deno.test("router answers requests of its own program and does not count them", async () => {
+  const { request, commands, counters } = router();
+  assert.equal((await request("PUT", "/api/v1/vm.boot", "", undefined, true)).status, 204);
+  assert.equal(commands.length, 1);
+  assert.equal(counters.statuses().size, 0);
+  assert.equal(counters.latency().size, 0);
 });
 
 Deno.test("routes, operations and state matrix cover the same operations", () => {

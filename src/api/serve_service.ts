@@ -8,6 +8,7 @@ import { COMPATIBLE_BUILD_VERSION, COMPATIBLE_VERSION, FEATURES, NEPHOS_VERSION 
 import type { PathOrFd } from "@vmm/cli/command_result.ts";
 import { RequestCounters } from "@vmm/log/counters.ts";
 import { EventStream } from "@vmm/log/events.ts";
+import { log } from "@vmm/log/logger.ts";
 import type { KvmVmFactory } from "@vmm/machine/vm_factory.ts";
 import { ControlLoop } from "./control_loop.ts";
 import { serveUnix } from "./deno_serve.ts";
@@ -20,6 +21,9 @@ import { makeRouter, type Router } from "./router.ts";
 
 /** Time for answers being given when the doors close. */
 const CLOSE_PATIENCE_MS = 1_500;
+
+/** After the first boot, when clients have asked what they ask then. */
+const REHEARSAL_DELAY_MS = 100;
 
 /** How a front door speaks HTTP: as any server, with the extras; or byte for byte as the original. */
 export type Dialect = "nephos" | "cloud-hypervisor";
@@ -55,6 +59,9 @@ export class VmmService {
   readonly #counters = new RequestCounters();
   readonly #doors: OpenApi[] = [];
   #factory: Promise<KvmVmFactory> | undefined;
+  #rehearsalTimer: ReturnType<typeof setTimeout> | undefined;
+  #rehearsal: Promise<void> | undefined;
+  #closed = false;
 
   constructor({ noShutdown, closeDescriptor }: ServiceOptions) {
     this.loop = new ControlLoop({
@@ -71,6 +78,22 @@ export class VmmService {
       noShutdown,
     });
     this.router = makeRouter({ send: this.loop.send, bodyReader: loadBodyReader, counters: this.#counters });
+    const leave = this.events.subscribe(({ source, event }) => {
+      if (source !== "vm" || event !== "booted") return;
+      leave();
+      this.#rehearsalTimer = setTimeout(() => this.#rehearsal = this.#rehearse(), REHEARSAL_DELAY_MS);
+      Deno.unrefTimer(this.#rehearsalTimer);
+    });
+  }
+
+  /** Has the doors answer requests of our own, which nobody counts. Never rejects. */
+  async #rehearse(): Promise<void> {
+    try {
+      const { rehearseRequests } = await import("./rehearsal.ts");
+      for (const { door } of this.#doors) await rehearseRequests(door, () => this.#closed);
+    } catch (error) {
+      log.debug(`Rehearsal of requests: ${error instanceof Error ? error.message : error}`);
+    }
   }
 
   /** What makes VMs, loaded when it is first wanted. */
@@ -138,6 +161,9 @@ export class VmmService {
 
   /** Closes the doors; gives answers under way a moment. @param remove whether the sockets go too */
   async close(remove: boolean): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#rehearsalTimer);
+    await this.#rehearsal;
     const doors = this.#doors.splice(0);
     const patience = Promise.withResolvers<void>();
     const timer = setTimeout(patience.resolve, CLOSE_PATIENCE_MS);

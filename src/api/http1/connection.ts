@@ -40,7 +40,13 @@ export class Connection {
   #writable: PromiseWithResolvers<void> | undefined;
   #requestsThisTurn = 0;
 
-  constructor(readonly fd: number, readonly token: number, private readonly host: ConnectionHost) {}
+  /** @param isOwn whether the client is this program itself */
+  constructor(
+    readonly fd: number,
+    readonly token: number,
+    private readonly host: ConnectionHost,
+    readonly isOwn: boolean,
+  ) {}
 
   /** Whether a request is being answered. */
   get busy(): boolean {
@@ -118,7 +124,7 @@ export class Connection {
         const fds = this.#descriptors;
         const passed = fds.length === 0 ? undefined : new PassedDescriptors(fds, close);
         if (passed !== undefined) this.#descriptors = [];
-        return await this.#write(responseBytes(await this.host.router(result, passed)));
+        return await this.#write(responseBytes(await this.host.router(result, passed, this.isOwn)));
       }
       case "fault":
         for (const fd of this.#descriptors.splice(0)) close(fd);

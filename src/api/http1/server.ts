@@ -6,10 +6,12 @@
 import { Errno } from "@ffi/abi/errno.ts";
 import { EPOLL, Epoll } from "@ffi/libc/epoll.ts";
 import { close, eventfd } from "@ffi/libc/fd.ts";
-import { accept, SocketMessage } from "@ffi/libc/socket.ts";
+import { accept, SocketMessage, socketPair } from "@ffi/libc/socket.ts";
 import { log } from "@vmm/log/logger.ts";
+import type { FrontDoor } from "../front_door.ts";
 import type { Router } from "../router.ts";
 import { Connection, type ConnectionHost } from "./connection.ts";
+import { OwnConnection } from "./own_connection.ts";
 import { TOO_MANY_CONNECTIONS } from "./response_writer.ts";
 
 /** Connections served at the same time. */
@@ -33,12 +35,14 @@ const CLOSE_WAIT_MS = 1_000;
 const CLOSE_STEP_MS = 1;
 
 /** The front door. */
-export class Http1Server {
+export class Http1Server implements FrontDoor {
   readonly #epoll = new Epoll();
   readonly #wake = eventfd();
   readonly #connections = new Map<number, Connection>();
   readonly #host: ConnectionHost;
   #nextToken = FIRST_CONNECTION;
+  /** Of our own among the connections. */
+  #own = 0;
   /** Since the last turn of the event loop. */
   #dispatches = 0;
   #closing = false;
@@ -48,7 +52,10 @@ export class Http1Server {
     this.#host = {
       router,
       message: new SocketMessage(RECEIVE_BYTES),
-      onClosed: (connection) => this.#connections.delete(connection.token),
+      onClosed: ({ token, isOwn }) => {
+        this.#connections.delete(token);
+        if (isOwn) this.#own--;
+      },
     };
     this.#epoll.add(listener, EPOLL.IN, LISTENER);
     this.#epoll.add(this.#wake, EPOLL.IN, WAKE);
@@ -143,14 +150,26 @@ export class Http1Server {
     }, ACCEPT_PAUSE_MS);
   }
 
+  /** It takes no place a client could have. */
+  connectToSelf(): OwnConnection {
+    const [ours, theirs] = socketPair();
+    this.#own++;
+    this.#serveConnection(theirs, true);
+    return new OwnConnection(ours, "");
+  }
+
   #take(fd: number): void {
-    if (this.#connections.size >= MAX_CONNECTIONS) {
+    if (this.#connections.size - this.#own >= MAX_CONNECTIONS) {
       this.#host.message.send(fd, TOO_MANY_CONNECTIONS);
       close(fd);
       return;
     }
+    this.#serveConnection(fd, false);
+  }
+
+  #serveConnection(fd: number, isOwn: boolean): void {
     while (this.#connections.has(this.#nextToken)) this.#advanceToken();
-    const connection = new Connection(fd, this.#nextToken, this.#host);
+    const connection = new Connection(fd, this.#nextToken, this.#host, isOwn);
     this.#advanceToken();
     this.#connections.set(connection.token, connection);
     this.#epoll.add(fd, CONNECTION_EVENTS, connection.token);
