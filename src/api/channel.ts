@@ -60,16 +60,28 @@ export class ApiChannel {
   }
 
   /** Sends a command and waits for its response. @throws what the operation failed with */
-  readonly send: SendCommand = async (command) => {
-    while (!this.#closed && (this.#controller.desiredSize ?? 0) <= 0) {
+  readonly send: SendCommand = (command) => {
+    return this.#hasRoom() ? this.#enqueue(command) : this.#sendLater(command);
+  };
+
+  #hasRoom(): boolean {
+    return !this.#closed && (this.#controller.desiredSize ?? 0) > 0;
+  }
+
+  #enqueue(command: ApiCommand): Promise<ApiReply> {
+    const sender = new ResponseSender();
+    this.#controller.enqueue({ kind: "command", command, sender });
+    return sender.response;
+  }
+
+  async #sendLater(command: ApiCommand): Promise<ApiReply> {
+    while (!this.#closed && !this.#hasRoom()) {
       this.#room ??= Promise.withResolvers();
       await this.#room.promise;
     }
     if (this.#closed) throw StateError.refused("VMM is shutting down");
-    const sender = new ResponseSender();
-    this.#controller.enqueue({ kind: "command", command, sender });
-    return await sender.response;
-  };
+    return await this.#enqueue(command);
+  }
 
   /** Puts something that waits for no response into the channel. Dropped once the channel is closed. */
   post(request: Exclude<ApiRequest, { kind: "command" }>): void {

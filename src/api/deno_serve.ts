@@ -66,17 +66,18 @@ export function serveUnix(path: string, router: Router, extras: Extras): FrontDo
       return toResponse(messageList(500, ["Internal error"]));
     },
   }, async (request) => {
-    const { url } = request;
+    const { url, method } = request;
     const target = pathOf(url);
     const extra = extras(request, target);
     if (extra !== undefined) return await extra;
-    const body = await readBody(request);
+    // Deno gives no body of a GET; asking for it, and waiting, would cost those who poll.
+    const body = method === "GET" ? NO_BODY : await readBody(request);
     if (body === undefined) {
       return toResponse(
         messageList(413, [`Request payload is larger than the limit of ${MAX_BODY_BYTES} bytes`]),
       );
     }
-    const message: HttpRequest = { method: request.method, path: target, body };
+    const message: HttpRequest = { method, path: target, body };
     return toResponse(await router(message, undefined, url.startsWith(ownOrigin)));
   });
   return {
