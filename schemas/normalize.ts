@@ -16,11 +16,6 @@ export function normalizeVmConfig(config: VmConfig): VmConfig {
   return normalized;
 }
 
-/** True when command line and initramfs are given beside firmware, which ignores them. Worth a warning. */
-export function ignoresPayloadParts({ firmware, cmdline, initramfs }: PayloadConfig): boolean {
-  return firmware !== undefined && (cmdline !== undefined || initramfs !== undefined);
-}
-
 function bootablePayload(payload: PayloadConfig): PayloadConfig {
   if (payload.firmware === undefined) return payload;
   const { cmdline: _cmdline, initramfs: _initramfs, ...rest } = payload;

@@ -6,9 +6,10 @@
 import { VmConfigSchema } from "@schemas/api/vm_config.ts";
 import { VmInfoSchema } from "@schemas/api/vm_info.ts";
 import { writeJson } from "@schemas/json/writer.ts";
-import { ignoresPayloadParts, normalizeVmConfig } from "@schemas/normalize.ts";
+import { normalizeVmConfig } from "@schemas/normalize.ts";
 import type { ConfigHost } from "@schemas/rules/context.ts";
 import { validateConsoles, validateVmConfig } from "@schemas/validate.ts";
+import { configWarnings } from "@schemas/warnings.ts";
 import { validateReceiveMigration, validateSendMigration } from "@schemas/validate_requests.ts";
 import { log } from "@vmm/log/logger.ts";
 import type * as z from "zod";
@@ -28,9 +29,7 @@ export function makeConfigTools(host: ConfigHost): ConfigTools {
     deviceTreeText: (tree) => writeJson(DeviceTreeSchema, tree as DeviceTree),
     validate(config) {
       throwIf(validateVmConfig(config, host));
-      if (config.payload !== undefined && ignoresPayloadParts(config.payload)) {
-        log.warn("Command line and initramfs are ignored beside firmware");
-      }
+      for (const warning of configWarnings(config)) log.warn(warning);
       return normalizeVmConfig(config);
     },
     checkConsoles: (config) => throwIf(validateConsoles(config)),
