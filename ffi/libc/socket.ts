@@ -77,7 +77,12 @@ function calls(): SocketCalls {
 
 const alignUp = (length: number): number => Math.ceil(length / 8) * 8;
 
-function unixAddress(path: string): { bytes: Uint8Array<ArrayBuffer>; lengthBytes: number } {
+interface UnixAddress {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly lengthBytes: number;
+}
+
+function unixAddress(path: string): UnixAddress {
   const text = new TextEncoder().encode(path);
   if (text.includes(0)) throw new TypeError("A socket path cannot contain a NUL character");
   // One byte stays for the terminating NUL.
@@ -96,16 +101,16 @@ function streamSocket(): number {
   );
 }
 
+function bind(fd: number, { bytes, lengthBytes }: UnixAddress, path: string): void {
+  check(syscall(SYS.bind, word(fd), addressOf(bytes), BigInt(lengthBytes)), "bind", path);
+}
+
 /** Binds and listens; the descriptor is non-blocking. @throws OsError, EADDRINUSE when the file exists */
 export function listenUnix(path: string, backlog = 128): number {
   const address = unixAddress(path);
   const fd = streamSocket();
   try {
-    check(
-      syscall(SYS.bind, word(fd), addressOf(address.bytes), BigInt(address.lengthBytes)),
-      "bind",
-      path,
-    );
+    bind(fd, address, path);
     check(syscall(SYS.listen, word(fd), BigInt(backlog)), "listen", path);
     return fd;
   } catch (error) {
@@ -114,16 +119,46 @@ export function listenUnix(path: string, backlog = 128): number {
   }
 }
 
-/** Connects; the descriptor is non-blocking. @throws OsError, ECONNREFUSED when nobody listens, EAGAIN when the backlog is full */
-export function connectUnix(path: string): number {
+/**
+ * Connects; the descriptor is non-blocking.
+ *
+ * @param isNamed under a name the kernel makes up (unix(7), "autobind"), by which the other end can tell who it is
+ * @throws OsError, ECONNREFUSED when nobody listens, EAGAIN when the backlog is full
+ */
+export function connectUnix(path: string, isNamed = false): number {
   const address = unixAddress(path);
   const fd = streamSocket();
-  const result = syscall(SYS.connect, word(fd), addressOf(address.bytes), BigInt(address.lengthBytes));
-  if (result < 0n) {
+  try {
+    if (isNamed) bind(fd, unixAddress(""), "");
+    check(
+      syscall(SYS.connect, word(fd), addressOf(address.bytes), BigInt(address.lengthBytes)),
+      "connect",
+      path,
+    );
+    return fd;
+  } catch (error) {
     close(fd);
-    check(result, "connect", path);
+    throw error;
   }
-  return fd;
+}
+
+function nameOf(call: bigint, fd: number): string {
+  const address = new StructBuffer(SockaddrUn);
+  const length = Uint32Array.of(SockaddrUn.size);
+  const result = syscall(call, word(fd), addressOf(address.bytes), addressOf(new Uint8Array(length.buffer)));
+  if (result < 0n) return "";
+  const name = address.bytes.subarray(SockaddrUn.offsets.sun_path, Math.min(length[0], SockaddrUn.size));
+  return new TextDecoder().decode(name).replace(/(?<=.)\0$/s, "");
+}
+
+/** Name a socket is bound to: a path, or NUL and more for one without a file. Empty when there is none. */
+export function localName(fd: number): string {
+  return nameOf(SYS.getsockname, fd);
+}
+
+/** Name of the socket at the other end, as of `localName`. */
+export function peerName(fd: number): string {
+  return nameOf(SYS.getpeername, fd);
 }
 
 /** A waiting connection, non-blocking, or `-errno` (EAGAIN: none). */

@@ -2,7 +2,16 @@ import assert from "node:assert/strict";
 import { Errno, OsError } from "../abi/errno.ts";
 import { close, memfd } from "./fd.ts";
 import { read, write } from "./io.ts";
-import { accept, connectUnix, listenUnix, shutdownSocket, SocketMessage, socketPair } from "./socket.ts";
+import {
+  accept,
+  connectUnix,
+  listenUnix,
+  localName,
+  peerName,
+  shutdownSocket,
+  SocketMessage,
+  socketPair,
+} from "./socket.ts";
 
 const text = (value: string) => new TextEncoder().encode(value);
 
@@ -56,4 +65,22 @@ Deno.test("listenUnix(), connectUnix() and accept() meet at a path", () => {
 
 Deno.test("listenUnix() refuses a path that does not fit the address", () => {
   assert.throws(() => listenUnix("/" + "x".repeat(107)), OsError);
+});
+
+Deno.test("connectUnix() under a name is known to the other end", () => {
+  const directory = Deno.makeTempDirSync();
+  const path = `${directory}/s`;
+  const listener = listenUnix(path);
+  const named = connectUnix(path, true);
+  const nameless = connectUnix(path);
+  const [first, second] = [accept(listener), accept(listener)];
+  assert.equal(localName(listener), path);
+  assert.match(localName(named), /^\0[0-9a-f]{5}$/);
+  assert.equal(peerName(first), localName(named));
+  assert.equal(localName(nameless), "");
+  assert.equal(peerName(second), "");
+  assert.equal(peerName(named), path);
+  [listener, named, nameless, first, second].forEach(close);
+  assert.equal(peerName(named), "");
+  Deno.removeSync(directory, { recursive: true });
 });

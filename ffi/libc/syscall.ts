@@ -29,6 +29,8 @@ export const SYS = {
   shutdown: 48n,
   bind: 49n,
   listen: 50n,
+  getsockname: 51n,
+  getpeername: 52n,
   socketpair: 53n,
   setsockopt: 54n,
   fcntl: 72n,

@@ -5,7 +5,7 @@
  */
 import { Errno } from "@ffi/abi/errno.ts";
 import { close } from "@ffi/libc/fd.ts";
-import { connectUnix, receiveBytes, SocketMessage } from "@ffi/libc/socket.ts";
+import { connectUnix, localName, receiveBytes, SocketMessage } from "@ffi/libc/socket.ts";
 
 const encoder = new TextEncoder();
 
@@ -13,15 +13,21 @@ const encoder = new TextEncoder();
 export class OwnConnection {
   static #message: SocketMessage | undefined;
 
-  /**
-   * @param fd a connected socket, non-blocking; owned from now on
-   * @param origin what stands before the path in each request line
-   */
-  constructor(private readonly fd: number, readonly origin: string) {}
+  private constructor(private readonly fd: number, readonly origin: string) {}
 
-  /** Connects to the socket at `path`. @throws OsError */
+  /**
+   * Connects to the socket at `path`.
+   *
+   * @param origin what stands before the path in each request line
+   * @throws OsError
+   */
   static to(path: string, origin: string): OwnConnection {
-    return new OwnConnection(connectUnix(path), origin);
+    return new OwnConnection(connectUnix(path, true), origin);
+  }
+
+  /** The name by which the server can tell this connection from others. */
+  get name(): string {
+    return localName(this.fd);
   }
 
   /** Sends `text`, which is ASCII; false when the socket does not take all of it. */

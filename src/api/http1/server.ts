@@ -6,7 +6,7 @@
 import { Errno } from "@ffi/abi/errno.ts";
 import { EPOLL, Epoll } from "@ffi/libc/epoll.ts";
 import { close, eventfd } from "@ffi/libc/fd.ts";
-import { accept, SocketMessage, socketPair } from "@ffi/libc/socket.ts";
+import { accept, localName, peerName, SocketMessage } from "@ffi/libc/socket.ts";
 import { log } from "@vmm/log/logger.ts";
 import type { FrontDoor } from "../front_door.ts";
 import type { Router } from "../router.ts";
@@ -43,6 +43,8 @@ export class Http1Server implements FrontDoor {
   #nextToken = FIRST_CONNECTION;
   /** Of our own among the connections. */
   #own = 0;
+  /** Names of our own that are not accepted yet. */
+  readonly #expected = new Set<string>();
   /** Since the last turn of the event loop. */
   #dispatches = 0;
   #closing = false;
@@ -152,22 +154,25 @@ export class Http1Server implements FrontDoor {
 
   /** It takes no place a client could have. */
   connectToSelf(): OwnConnection {
-    const [ours, theirs] = socketPair();
-    this.#own++;
-    this.#serveConnection(theirs, true);
-    return new OwnConnection(ours, "");
+    const connection = OwnConnection.to(localName(this.listener), "");
+    this.#expected.add(connection.name);
+    return connection;
+  }
+
+  /** Whether a new connection is our own. */
+  #isOwn(fd: number): boolean {
+    return this.#expected.size > 0 && this.#expected.delete(peerName(fd));
   }
 
   #take(fd: number): void {
-    if (this.#connections.size - this.#own >= MAX_CONNECTIONS) {
+    const isOwn = this.#isOwn(fd);
+    if (isOwn) {
+      this.#own++;
+    } else if (this.#connections.size - this.#own >= MAX_CONNECTIONS) {
       this.#host.message.send(fd, TOO_MANY_CONNECTIONS);
       close(fd);
       return;
     }
-    this.#serveConnection(fd, false);
-  }
-
-  #serveConnection(fd: number, isOwn: boolean): void {
     while (this.#connections.has(this.#nextToken)) this.#advanceToken();
     const connection = new Connection(fd, this.#nextToken, this.#host, isOwn);
     this.#advanceToken();
