@@ -12,6 +12,7 @@ import { HALT, pvhElf, SPIN } from "@tests/framework/tiny_guest.ts";
 import { programPath } from "@tests/framework/programs.ts";
 import { Vm } from "@tests/framework/vm.ts";
 import { median, percentile } from "./client.ts";
+import { NativeClient } from "./native_client.ts";
 
 const { values: options } = parseArgs({
   options: {
@@ -25,27 +26,10 @@ const REQUESTS_PER_TURN = Number(options.turn);
 const WARM_UP_REQUESTS = 10;
 /** Requests each program has answered before anything is measured: its code is compiled then. */
 const FIRST_REQUESTS = 3_000;
-const NS_PER_US = 1_000;
-
-/** Builds the client. */
-async function buildClient(directory: string): Promise<string> {
-  const client = `${directory}/api_client`;
-  const source = new URL("api_client.c", import.meta.url).pathname;
-  const { success } = await new Deno.Command(Deno.env.get("CC") ?? "cc", {
-    args: ["-O2", "-o", client, source],
-  })
-    .output();
-  if (!success) throw new Error("The client cannot be built: is a C compiler there?");
-  return client;
-}
 
 /** One program's turn; microseconds per request. */
-async function takeTurn(socket: string, endpoint: string, isNew: boolean, count: number): Promise<number[]> {
-  const command = [client, socket, endpoint, String(count), String(WARM_UP_REQUESTS), isNew ? "1" : "0"];
-  const [program, ...args] = options.shield ? ["chrt", "--rr", "1", ...command] : command;
-  const { success, stdout, stderr } = await new Deno.Command(program, { args }).output();
-  if (!success) throw new Error(new TextDecoder().decode(stderr));
-  return new TextDecoder().decode(stdout).trim().split("\n").map((ns) => Number(ns) / NS_PER_US);
+function takeTurn(socket: string, endpoint: string, isNew: boolean, count: number): Promise<number[]> {
+  return client.run({ socket, endpoint, count, warmUp: WARM_UP_REQUESTS, isNew, isFirst: options.shield });
 }
 
 /** Puts a process ahead of the rest, but for its vCPUs: those are the load its API has to stand. */
@@ -60,7 +44,7 @@ async function goFirst(pid: number): Promise<void> {
 }
 
 const directory = await Deno.makeTempDir({ prefix: "nephos-latency-" });
-const client = await buildClient(directory);
+const client = await NativeClient.build(directory);
 const programs = (["nephos", "cloud-hypervisor", "reference"] as const).filter((name) => programPath(name));
 const vcpus = navigator.hardwareConcurrency;
 console.log(
