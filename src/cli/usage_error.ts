@@ -49,20 +49,17 @@ export function similarity(left: string, right: string): number {
   return (matches / left.length + matches / right.length + (matches - transpositions) / matches) / 3;
 }
 
-/** The name most like `word` among `names`, or undefined when none is like it. */
-export function mostSimilar(word: string, names: readonly string[]): string | undefined {
-  let best: string | undefined;
-  let bestScore = SIMILAR_ENOUGH;
-  for (const name of names) {
-    const score = similarity(word, name);
-    if (score > bestScore) [best, bestScore] = [name, score];
-  }
-  return best;
+/** The names that are like `word`, the most similar last. */
+export function similarNames(word: string, names: readonly string[]): string[] {
+  return names.map((name) => ({ name, score: similarity(word, name) }))
+    .filter(({ score }) => score > SIMILAR_ENOUGH)
+    .sort((left, right) => left.score - right.score)
+    .map(({ name }) => name);
 }
 
-function errorText(summary: string, usage: string | undefined, tip?: string): string {
+function errorText(summary: string, usage: string | undefined, tips: readonly string[] = []): string {
   const parts = [`error: ${summary}`];
-  if (tip !== undefined) parts.push(`  tip: ${tip}`);
+  if (tips.length > 0) parts.push(tips.map((tip) => `  tip: ${tip}`).join("\n"));
   if (usage !== undefined) parts.push(`Usage: ${usage}`);
   return [...parts, "For more information, try '--help'.\n"].join("\n\n");
 }
@@ -72,27 +69,37 @@ export interface UsageSubject {
   readonly program: string;
   readonly summary: string;
   readonly options: readonly OptionSpec[];
+  /** What follows the options in any case, as `<COMMAND>`. */
+  readonly last?: string;
+  /** True when words may follow that are no options. */
+  readonly takesWord?: boolean;
 }
 
 /** Text for standard error that explains `fault`. */
-export function usageErrorText({ program, summary, options }: UsageSubject, fault: UsageFault): string {
+export function usageErrorText(subject: UsageSubject, fault: UsageFault): string {
+  const { program, summary, options, last = "", takesWord = false } = subject;
   const named = (names: readonly string[]) =>
-    [program, ...options.filter(({ name }) => names.includes(name)).map(optionNotation)].join(" ");
+    [program, ...options.filter(({ name }) => names.includes(name)).map(optionNotation), last].join(" ")
+      .trim();
   const general = `${program} ${summary}`.trim();
   switch (fault.kind) {
     case "unexpected": {
       const { argument, given } = fault;
       const similar = argument.startsWith("--")
-        ? mostSimilar(
+        ? similarNames(
           argument.slice(2),
           options.filter((item) => item.arity !== "count").map((item) => item.name),
-        )
+        ).at(-1)
         : undefined;
       const shown = similar === undefined ? given : [...given, similar];
+      const tips = similar === undefined ? [] : [`a similar argument exists: '--${similar}'`];
+      if (takesWord && argument.startsWith("-")) {
+        tips.push(`to pass '${argument}' as a value, use '-- ${argument}'`);
+      }
       return errorText(
         `unexpected argument '${argument}' found`,
         argument.startsWith("--") && shown.length > 0 ? named(shown) : general,
-        similar && `a similar argument exists: '--${similar}'`,
+        tips,
       );
     }
     case "value-missing":
@@ -132,6 +139,30 @@ export function requiredErrorText(
   return errorText(
     ["the following required arguments were not provided:", ...missing.map((item) => `  ${item}`)].join("\n"),
     [program, ...used, ...missing].join(" "),
+  );
+}
+
+/** Text for a `word` that is none of the `commands`. */
+export function unknownCommandText(
+  { program, summary }: UsageSubject,
+  word: string,
+  commands: readonly string[],
+): string {
+  const similar = similarNames(word, commands);
+  const found = similar.length === 1 ? "a similar subcommand exists" : "some similar subcommands exist";
+  return errorText(
+    `unrecognized subcommand '${word}'`,
+    `${program} ${summary}`.trim(),
+    similar.length === 0 ? [] : [`${found}: ${similar.map((name) => `'${name}'`).join(", ")}`],
+  );
+}
+
+/** Text for a command behind `--`, where only words are. */
+export function hiddenCommandText({ program, summary }: UsageSubject, word: string): string {
+  return errorText(
+    `unexpected argument '${word}' found`,
+    `${program} ${summary}`.trim(),
+    [`subcommand '${word}' exists; to use it, remove the '--' before it`],
   );
 }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { scanArguments } from "./arguments.ts";
 import { optionsFor } from "./options.ts";
-import { mostSimilar, requiredErrorText, similarity, usageErrorText } from "./usage_error.ts";
+import { requiredErrorText, similarity, similarNames, usageErrorText } from "./usage_error.ts";
 
 const subject = { program: "cloud-hypervisor", summary: "[OPTIONS]", options: optionsFor(false) };
 
@@ -61,5 +61,9 @@ Deno.test("similarity() is Jaro's", () => {
   assert.equal(similarity("", "b"), 0);
   assert.ok(Math.abs(similarity("martha", "marhta") - 0.944) < 0.001);
   assert.ok(Math.abs(similarity("dixon", "dicksonx") - 0.767) < 0.001);
-  assert.equal(mostSimilar("qqq", ["kernel"]), undefined);
+});
+
+Deno.test("similarNames() has the most similar last", () => {
+  assert.deepEqual(similarNames("qqq", ["kernel"]), []);
+  assert.deepEqual(similarNames("inf", ["info", "boot", "ping"]), ["ping", "info"]);
 });

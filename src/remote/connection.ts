@@ -41,6 +41,18 @@ function requestRest({ body }: HttpRequest): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
+/** Longest path of a socket in bytes: `sun_path` of unix(7) without the NUL at its end. */
+const MAX_SOCKET_PATH_BYTES = 107;
+
+/** Why no socket can have `path`, as the original prints it; undefined when one can. */
+function pathFault(path: string): Error | undefined {
+  // The runtime would take the next best name for an empty path, and name no reason for a long one.
+  if (path === "") return Object.assign(new Error("The path of the socket is empty"), { code: "EINVAL" });
+  return new TextEncoder().encode(path).length > MAX_SOCKET_PATH_BYTES
+    ? new Error("path must be shorter than SUN_LEN")
+    : undefined;
+}
+
 /** A connection to a VMM, for one request. */
 export class RemoteConnection {
   readonly #socket: Socket;
@@ -51,8 +63,10 @@ export class RemoteConnection {
     this.#path = path;
   }
 
-  /** Connects to the socket at `path`. @throws a system error with `code` */
+  /** Connects to the socket at `path`. @throws a system error with `code`, or Error for a path that is too long */
   static open(path: string): Promise<RemoteConnection> {
+    const fault = pathFault(path);
+    if (fault !== undefined) return Promise.reject(fault);
     return new Promise((resolve, reject) => {
       const socket = connect({ path });
       socket.once("error", reject);

@@ -52,6 +52,7 @@ async function readCommand(
         program: `${program} ${command.name}`,
         summary: help.commandSummary(command),
         options: allowed,
+        takesWord: command.argument !== undefined,
       };
       return print(usage.usageErrorText(subject, scan.fault), USAGE_EXIT_CODE);
     }
@@ -72,13 +73,29 @@ async function readCommand(
   return { kind: "command", command, word: word ?? command.argument?.default, options, global };
 }
 
-async function helpOf(program: string, name: string | undefined): Promise<RemoteInvocation> {
+const SUMMARY = "[OPTIONS] <COMMAND>";
+const findCommand = (name: string) => REMOTE_COMMANDS.find((item) => item.name === name);
+
+async function unknownCommand(program: string, name: string): Promise<RemoteInvocation> {
+  const { unknownCommandText } = await import("@vmm/cli/usage_error.ts");
+  const names = [...REMOTE_COMMANDS.map((item) => item.name), "help"];
+  return print(unknownCommandText({ program, summary: SUMMARY, options: [] }, name, names), USAGE_EXIT_CODE);
+}
+
+/** What `help` with the words `name`, `surplus` after it prints. */
+async function helpOf(program: string, [name, surplus]: readonly string[]): Promise<RemoteInvocation> {
   const help = await import("./remote_help.ts");
   if (name === undefined) return print(help.remoteHelp(program));
-  const command = REMOTE_COMMANDS.find((item) => item.name === name);
-  return command === undefined
-    ? print(help.unknownCommandText(program, name), USAGE_EXIT_CODE)
-    : print(help.commandHelp(program, command));
+  const command = findCommand(name);
+  if (command === undefined) return await unknownCommand(program, name);
+  if (surplus === undefined) return print(help.commandHelp(program, command));
+  const { unknownCommandText } = await import("@vmm/cli/usage_error.ts");
+  const subject = {
+    program: `${program} ${name}`,
+    summary: help.commandSummary(command),
+    options: command.options ?? [],
+  };
+  return print(unknownCommandText(subject, surplus, []), USAGE_EXIT_CODE);
 }
 
 /** What the arguments `argv` of `program` ask for. Never throws. */
@@ -87,10 +104,10 @@ export async function readRemoteArguments(
   program: string,
 ): Promise<RemoteInvocation> {
   const scan = scanArguments(argv, GLOBAL_OPTIONS, true);
-  if (scan.kind === "help") return await helpOf(program, undefined);
+  if (scan.kind === "help") return await helpOf(program, []);
   if (scan.kind === "fault") {
     const { usageErrorText } = await import("@vmm/cli/usage_error.ts");
-    const subject = { program, summary: "[OPTIONS] <COMMAND>", options: GLOBAL_OPTIONS };
+    const subject = { program, summary: SUMMARY, options: GLOBAL_OPTIONS, last: "<COMMAND>" };
     return print(usageErrorText(subject, scan.fault), USAGE_EXIT_CODE);
   }
   if (scan.values.has("version")) {
@@ -103,8 +120,12 @@ export async function readRemoteArguments(
     const text = argv.length === 0 ? help.remoteHelp(program) : help.noCommandText(program);
     return print(text, USAGE_EXIT_CODE);
   }
-  if (name === "help") return await helpOf(program, rest[0]);
-  const command = REMOTE_COMMANDS.find((item) => item.name === name);
-  if (command === undefined) return await helpOf(program, name);
+  const command = findCommand(name);
+  if (argv.at(-1 - scan.rest.length) === "--" && (command !== undefined || name === "help")) {
+    const { hiddenCommandText } = await import("@vmm/cli/usage_error.ts");
+    return print(hiddenCommandText({ program, summary: SUMMARY, options: [] }, name), USAGE_EXIT_CODE);
+  }
+  if (name === "help") return await helpOf(program, rest);
+  if (command === undefined) return await unknownCommand(program, name);
   return await readCommand(program, command, rest, scan.values);
 }

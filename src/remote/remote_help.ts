@@ -20,7 +20,7 @@ import {
   vsockParameters,
 } from "@schemas/cli/virtio_devices.ts";
 import { fillParameters, wrap } from "@vmm/cli/help.ts";
-import { mostSimilar, optionNotation } from "@vmm/cli/usage_error.ts";
+import { optionNotation } from "@vmm/cli/usage_error.ts";
 import { REMOTE_COMMANDS, type RemoteCommand } from "./commands.ts";
 
 /** Parameters of the commands whose argument is a list of them. */
@@ -106,14 +106,6 @@ export function commandHelp(program: string, command: RemoteCommand): string {
       : ["", "Options:", ...command.options.map((item) => `  ${optionNotation(item)}`)]),
     "",
   ].join("\n");
-}
-
-/** Text for standard error when `word` is no command. */
-export function unknownCommandText(program: string, word: string): string {
-  const similar = mostSimilar(word, REMOTE_COMMANDS.map(({ name }) => name));
-  const tip = similar === undefined ? "" : `  tip: a similar subcommand exists: '${similar}'\n\n`;
-  return `error: unrecognized subcommand '${word}'\n\n${tip}Usage: ${program} [OPTIONS] <COMMAND>\n\n` +
-    "For more information, try '--help'.\n";
 }
 
 /** Text for standard error when there is no command. */
