@@ -33,19 +33,22 @@ export function chainText(messages: readonly string[]): string {
     .join("\n");
 }
 
-function errorList(body: string): string[] | string {
+/** The messages in `body`, or why there are none. */
+async function errorList(body: string): Promise<readonly string[] | string> {
   try {
     const list: unknown = JSON.parse(body);
     if (Array.isArray(list) && list.every((item) => typeof item === "string")) return list;
-    return "not an array of strings";
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+  } catch {
+    // The reader below has the words for it.
   }
+  const { readErrorMessages } = await import("@schemas/api/error.ts");
+  const result = readErrorMessages(body);
+  return result.ok ? result.value : result.message;
 }
 
 /** What is printed for a response that reports an error. */
-export function serverErrorText({ status, body = "" }: HttpResponse): string {
-  const list = errorList(body);
+export async function serverErrorText({ status, body = "" }: HttpResponse): Promise<string> {
+  const list = await errorList(body);
   if (typeof list !== "string") {
     return chainText([
       "http client error",

@@ -36,8 +36,13 @@ interface Head {
 }
 
 function digits(text: string, message: string): number {
-  if (/^\+?[0-9]+$/.test(text) && Number.isSafeInteger(Number(text))) return Number(text);
-  const why = text === "" ? "cannot parse integer from empty string" : "invalid digit found in string";
+  const isNumber = /^\+?[0-9]+$/.test(text);
+  if (isNumber && Number.isSafeInteger(Number(text))) return Number(text);
+  const why = text === ""
+    ? "cannot parse integer from empty string"
+    : isNumber
+    ? "number too large to fit in target type"
+    : "invalid digit found in string";
   throw new ResponseError(message, { cause: new Error(why) });
 }
 

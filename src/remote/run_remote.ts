@@ -4,6 +4,7 @@
  * L6, main isolate. Used as `ch-remote` and as `nephos remote`. Source: spec/cli.md §7.
  */
 import { readFileSync, writeSync } from "node:fs";
+import { ContextError } from "@vmm/errors/context_error.ts";
 import type { BusPlace } from "./bus_proxy.ts";
 import type { RemoteCommand } from "./commands.ts";
 import { RemoteConnection, systemErrorText } from "./connection.ts";
@@ -12,6 +13,7 @@ import { chainText, clientErrorText, isSuccess, logLine, serverErrorText } from 
 
 /** The outside world of one run. */
 export interface RemoteIo {
+  /** @throws a system error when the text cannot be written */
   out(text: string): void;
   err(text: string): void;
   /** Standard input to its end. */
@@ -23,18 +25,27 @@ const STDIN = 0;
 const STDOUT = 1;
 const STDERR = 2;
 
+/** Why a text need not be written: nobody reads it any more, or there is nowhere to write to. */
+const NO_READER: readonly unknown[] = ["EPIPE", "EBADF"];
+
 function writeAll(fd: number, text: string): void {
   const bytes = new TextEncoder().encode(text);
   try {
     for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
-  } catch {
-    // Nobody reads it any more.
+  } catch (error) {
+    if (!NO_READER.includes((error as { code?: unknown }).code)) throw error;
   }
 }
 
 const processIo: RemoteIo = {
   out: (text) => writeAll(STDOUT, text),
-  err: (text) => writeAll(STDERR, text),
+  err: (text) => {
+    try {
+      writeAll(STDERR, text);
+    } catch {
+      // The exit code has to do.
+    }
+  },
   readInput: () => new Uint8Array(readFileSync(STDIN)),
   now: () => new Date(),
 };
@@ -52,6 +63,15 @@ interface Transport {
   close(): void;
 }
 
+/** Prints `text`. @throws ContextError when it cannot be written */
+function show(text: string, io: RemoteIo): void {
+  try {
+    io.out(text);
+  } catch (error) {
+    throw new ContextError(["Error writing to standard output"], error);
+  }
+}
+
 /** The REST API. @throws a system error when nobody listens */
 async function restTransport(path: string, io: RemoteIo): Promise<Transport> {
   const connection = await RemoteConnection.open(path);
@@ -59,10 +79,10 @@ async function restTransport(path: string, io: RemoteIo): Promise<Transport> {
     async send({ method, endpoint }, body, fds) {
       const response = await connection.exchange({ method, path: `/api/v1/${endpoint}`, body, fds });
       if (!isSuccess(response.status)) {
-        io.err(serverErrorText(response));
+        io.err(await serverErrorText(response));
         return 1;
       }
-      if (response.body !== undefined) io.out(`${response.body}\n`);
+      if (response.body !== undefined) show(`${response.body}\n`, io);
       return 0;
     },
     close: () => connection.close(),
@@ -77,7 +97,7 @@ async function busTransport(place: BusPlace, io: RemoteIo): Promise<Transport> {
     async send({ endpoint }, body) {
       try {
         const text = await proxy.call(endpoint, body);
-        if (text !== undefined) io.out(`${text}\n`);
+        if (text !== undefined) show(`${text}\n`, io);
         return 0;
       } catch (error) {
         if (!(error instanceof BusCallError)) throw error;
@@ -146,7 +166,11 @@ export async function runRemote(
 ): Promise<number> {
   const invocation = await readRemoteArguments(argv, program);
   if (invocation.kind === "command") return await carryOut(invocation, io);
-  if (invocation.exitCode === 0) io.out(invocation.text);
-  else io.err(invocation.text);
+  try {
+    if (invocation.exitCode === 0) io.out(invocation.text);
+    else io.err(invocation.text);
+  } catch {
+    // As the original: nobody acts on a help text.
+  }
   return invocation.exitCode;
 }

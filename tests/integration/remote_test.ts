@@ -9,6 +9,8 @@ import { accept, listenUnix, SocketMessage } from "@ffi/libc/socket.ts";
 import { close } from "@ffi/libc/fd.ts";
 import { runRemote } from "@vmm/remote/run_remote.ts";
 import { eventually } from "@tests/framework/deadline.ts";
+import { programPath, testWith } from "@tests/framework/programs.ts";
+import { Vm } from "@tests/framework/vm.ts";
 
 interface Run {
   readonly code: number;
@@ -157,6 +159,35 @@ Deno.test("a socket that nobody listens on is a line in the logger's form", () =
         "[1970-01-01T00:00:00Z ERROR ch_remote] Error opening HTTP socket: No such file or directory (os error 2)\n",
     });
   }));
+
+testWith(
+  { binary: true },
+  "an answer that cannot be written is an error, one that nobody reads is not",
+  async () => {
+    await using vm = await Vm.start({ program: "cloud-hypervisor" });
+    const run = async (command: string, target: string) => {
+      const { code, stderr } = await new Deno.Command("sh", {
+        args: [
+          "-c",
+          `"$0" --api-socket "$1" ${command} >${target}`,
+          programPath("ch-remote")!,
+          join(vm.directory, "api.sock"),
+        ],
+        stdin: "null",
+        stdout: "null",
+        stderr: "piped",
+      }).output();
+      return { code, stderr: new TextDecoder().decode(stderr) };
+    };
+    assert.deepEqual(await run("ping", "/dev/full"), {
+      code: 1,
+      stderr: "Error: ch-remote exited with the following chain of errors:\n" +
+        "  0: Error writing to standard output\n  1: No space left on device (os error 28)\n",
+    });
+    assert.deepEqual(await run("ping", "&-"), { code: 0, stderr: "" });
+    assert.deepEqual(await run("--version", "/dev/full"), { code: 0, stderr: "" });
+  },
+);
 
 Deno.test("a server that goes away is an error", () =>
   inDirectory(async (socket) => {
