@@ -3,6 +3,7 @@
  *
  * L5, main isolate.
  */
+import { KvmCap } from "@ffi/kvm/codes.ts";
 import { hostCpuid } from "@ffi/x86/cpuid.ts";
 import { type HostCpuid } from "@vmm/arch/x86_64/cpuid.ts";
 import { ContextError } from "@vmm/errors/context_error.ts";
@@ -28,6 +29,8 @@ export interface KvmHost {
   readonly physBits: number;
   readonly invariantTsc: boolean;
   readonly hiddenFeatures: readonly HiddenFeature[];
+  /** Most vCPUs KVM gives one VM. */
+  readonly maxVcpus: number;
 }
 
 let host: KvmHost | undefined;
@@ -49,6 +52,7 @@ function openHost(): KvmHost {
       physBits: sizes.eax & 0xff,
       invariantTsc: (power.edx & INVARIANT_TSC) !== 0,
       hiddenFeatures: findUnusableFeatures(system),
+      maxVcpus: system.extension(KvmCap.MAX_VCPUS),
     };
   } catch (cause) {
     throw new ContextError(["Cannot use the host's KVM"], cause);

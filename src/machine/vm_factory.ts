@@ -61,6 +61,8 @@ export class KvmVmFactory implements VmFactory {
   }
 
   async create(config: VmConfig, onEvent: (event: GuestEvent) => void): Promise<VmInstance> {
+    // Before any Worker is taken: there would be one for each vCPU.
+    refuseTooManyVcpus(config.cpus.max_vcpus, kvmHost().maxVcpus);
     const ready = unsupportedDevices(config);
     if (ready !== undefined) throw ready;
     const links = await connectVhostUsers(config);
@@ -172,6 +174,13 @@ const DEBUG_CONSOLE_PORT = 0xe9;
 
 function hasDebugConsole(config: VmConfig): boolean {
   return config.debug_console.mode === "File" || config.debug_console.mode === "Tty";
+}
+
+/** @throws ContextError */
+function refuseTooManyVcpus(wanted: number, limit: number): void {
+  if (wanted <= limit) return;
+  const reason = `Maximum number of vCPUs ${wanted} exceeds host limit ${limit}`;
+  throw new ContextError(["Error from CPU manager"], new Error(reason));
 }
 
 /** Guests need the kernel's permission for matrix state, which is not asked for yet. @throws ContextError */

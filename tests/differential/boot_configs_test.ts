@@ -45,6 +45,7 @@ const CONFIGS: readonly object[] = [
   ...["Off", "Null", "Tty", "Pty"].map((mode) => ({ memory, debug_console: { mode } })),
   { memory, debug_console: { mode: "File", file: "{dir}/debug" } },
   ...(IS_INTEL ? [] : [{ memory, cpus: { boot_vcpus: 1, max_vcpus: 1, features: { amx: true } } }]),
+  { memory, cpus: { boot_vcpus: 2000, max_vcpus: 8192 } },
   { memory, console: { mode: "Off", pci_device_id: 1 } },
   { memory, console: { mode: "Null", pci_device_id: 1 } },
   { memory, serial: { mode: "Off" }, pvpanic: true, watchdog: true, balloon: { size: 0 } },
