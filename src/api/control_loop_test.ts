@@ -60,6 +60,14 @@ async function boot(vm: ReturnType<typeof start>): Promise<void> {
   vm.seen.length = 0;
 }
 
+Deno.test("sizes that add up to more than 64 bits are told in 64 bits", async () => {
+  const vm = start();
+  const zones = [{ id: "z", size: 2n ** 64n - 1n }];
+  await vm.call("vm.create", { ...CONFIG, memory: { size: 3n, zones } });
+  assert.match(await vm.call("vm.info"), /"memory_actual_size":2\}/);
+  await vm.stop();
+});
+
 Deno.test("ControlLoop answers ping and info while a mutating operation is under way", async () => {
   const vm = start();
   await vm.call("vm.create", CONFIG);

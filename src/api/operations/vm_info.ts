@@ -12,7 +12,7 @@ import type { Vmm } from "../vmm.ts";
 function configuredMemory(config: VmConfig): bigint {
   let total = config.memory.size;
   for (const zone of config.memory.zones ?? []) total += zone.size;
-  return total;
+  return BigInt.asUintN(64, total); // As the original's sum: clients read 64 bits.
 }
 
 /** What the next boot will have less than the instance has: it counts as gone already. */
