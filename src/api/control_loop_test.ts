@@ -243,14 +243,22 @@ Deno.test("ControlLoop ends with code 1 when a reset by the guest cannot be carr
   assert.match(String((status.error as Error).message), /rebooting/);
 });
 
-Deno.test("ControlLoop stays and is cold when vm.reboot cannot be carried out", async () => {
-  const vm = start();
-  await boot(vm);
-  vm.factory.failures.set("create", new Error("No memory"));
-  await assert.rejects(vm.call("vm.reboot"), OperationError);
-  assert.match(await vm.call("vm.info"), /"state":"Created"/);
-  await vm.stop();
-});
+for (const step of ["create", "boot"] as const) {
+  Deno.test(`ControlLoop stays and is cold when vm.reboot fails at "${step}"`, async () => {
+    const vm = start();
+    await boot(vm);
+    vm.factory.failures.set(step, new Error("No memory"));
+    await assert.rejects(vm.call("vm.reboot"), OperationError);
+    assert.match(await vm.call("vm.info"), /"state":"Created"/);
+    await assert.rejects(vm.call("vm.shutdown"), (error: OperationError) => {
+      return error.chain().includes("VM is not running");
+    });
+    vm.factory.failures.clear();
+    await vm.call("vm.boot");
+    assert.match(await vm.call("vm.info"), /"state":"Running"/);
+    await vm.stop();
+  });
+}
 
 Deno.test("ControlLoop ends with code 1 on a fatal event", async () => {
   const vm = start();

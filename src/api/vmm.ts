@@ -183,14 +183,24 @@ export class Vmm {
     await this.#instance.boot();
   }
 
-  /** Puts a new instance in the place of the present one, which is what is seen until the new one runs. */
+  /** Puts a new instance in the place of the present one, which is what is seen until the new one runs; if it cannot, there is none. */
   async replaceInstance(): Promise<void> {
     this.#replaced = viewOf(this.wantInstance());
     try {
       await this.dropInstance();
-      await this.bootInstance();
+      await this.#bootOrDrop();
     } finally {
       this.#replaced = undefined;
+    }
+  }
+
+  /** As `bootInstance`, but one that fails to start does not stay. */
+  async #bootOrDrop(): Promise<void> {
+    try {
+      await this.bootInstance();
+    } catch (error) {
+      if (this.#instance !== undefined) await this.dropInstance();
+      throw error;
     }
   }
 
