@@ -37,10 +37,14 @@ export function validateVmConfig(config: VmConfig, host: ConfigHost): ConfigErro
 
 /**
  * The first console that needs a path and has none, or undefined. `vm.create` checks this much, because it opens
- * the consoles. Never throws.
+ * the consoles; a virtio console of mode Socket is refused there with or without a path. Never throws.
  */
 export function validateConsoles(config: VmConfig): ConfigError | undefined {
-  return firstError(consolePathFaults(config));
+  const { console } = config;
+  const opened = console.mode === "Socket"
+    ? { ...config, console: { ...console, mode: "Off" as const } }
+    : config;
+  return firstError(consolePathFaults(opened));
 }
 
 function* vmConfigFaults(context: RuleContext): Faults {

@@ -89,7 +89,12 @@ Deno.test("validateConsoles() wants a path where the mode needs one", () => {
   assert.deepEqual(consoles({ serial: { mode: "File" } }), ["serial.file", file]);
   assert.deepEqual(consoles({ console: { mode: "File" } }), ["console.file", file]);
   assert.deepEqual(consoles({ serial: { mode: "Socket" } }), ["serial.socket", socket]);
-  assert.deepEqual(consoles({ console: { mode: "Socket" } }), ["console.socket", socket]);
+  // Whatever its path, there is no such console: opening it says so.
+  assert.equal(consoles({ console: { mode: "Socket" } }), undefined);
+  assert.deepEqual(consoles({ console: { mode: "Socket" }, serial: { mode: "Socket" } }), [
+    "serial.socket",
+    socket,
+  ]);
   assert.deepEqual(consoles({ debug_console: { mode: "File" } })?.[0], "debug_console.file");
   assert.equal(consoles({ serial: { mode: "File", file: "f" } }), undefined);
 });

@@ -181,10 +181,12 @@ Deno.test("openChardev() explains what is wrong", () =>
         return true;
       },
     );
-    assert.throws(
-      () => openChardev("console", { mode: "Socket", socket: `${directory}/s` }),
-      (e: ContextError) => e.chain()[1] === "No socket option support for console device",
-    );
+    for (const [name, socket] of [["console", `${directory}/s`], ["console"], ["debug_console"]] as const) {
+      assert.throws(
+        () => openChardev(name, { mode: "Socket", socket }),
+        (e: ContextError) => e.chain()[1] === "No socket option support for console device",
+      );
+    }
   }));
 
 Deno.test("mode Pty replays what was printed before somebody opened it", () => {

@@ -68,7 +68,7 @@ export function openChardev(name: string, request: ChardevRequest): ChardevDescr
         return describe("pty", { readFd: masterFd, writeFd: masterFd, path });
       }
       case "Socket":
-        return openSocket(name, requiredPath(name, "socket", request.socket));
+        return openSocket(name, request.socket);
     }
   } catch (error) {
     if (!(error instanceof OsError)) throw error;
@@ -177,10 +177,11 @@ function openFile(path: string): ChardevDescriptor {
   return describe("file", { writeFd, path });
 }
 
-function openSocket(name: string, path: string): ChardevDescriptor {
+function openSocket(name: string, socket: string | null | undefined): ChardevDescriptor {
   if (name !== "serial") {
     throw new ContextError([CONTEXT], new Error("No socket option support for console device"));
   }
+  const path = requiredPath(name, "socket", socket);
   const { fd: listenFd, inode: socketInode } = openSocketFile(path);
   return describe("socket", { listenFd, path, socketInode });
 }
