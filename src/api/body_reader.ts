@@ -31,6 +31,8 @@ import {
 import { VmConfigSchema } from "@schemas/api/vm_config.ts";
 import { withoutDescriptors, withoutDeviceDescriptor, withoutNetDescriptors } from "@schemas/descriptors.ts";
 import { readJson } from "@schemas/json/reader.ts";
+import { shortened } from "@vmm/errors/place.ts";
+import { log } from "@vmm/log/logger.ts";
 import type * as z from "zod";
 import type { OperationBodies, OperationName } from "./command.ts";
 
@@ -91,11 +93,19 @@ const KINDS: {
 /** Operations that have a body. */
 export type OperationWithBody = keyof typeof KINDS;
 
-/** Reads the body of `operation`. Throws nothing for any input. */
+/** Longest message in the log, in characters: it repeats what the client sent. */
+const MAX_MESSAGE_SHOWN = 500;
+
+/** Reads the body of `operation`; the log tells which field is wrong. Throws nothing for any input. */
 export function readBody<N extends OperationWithBody>(operation: N, text: Uint8Array): BodyResult<N> {
   const { schema, clean } = KINDS[operation] as unknown as BodyKind<N>;
   const result = readJson(schema, text);
-  if (!result.ok) return { ok: false, message: result.message };
+  if (!result.ok) {
+    const { message, fieldPath } = result;
+    const place = fieldPath === "" ? "" : ` (${fieldPath})`;
+    log.info(`${operation}: Failed to deserialize JSON: ${shortened(message, MAX_MESSAGE_SHOWN)}${place}`);
+    return { ok: false, message };
+  }
   const body = result.value as OperationBodies[N];
   return { ok: true, body: clean === undefined ? body : clean(body) };
 }

@@ -6,8 +6,8 @@
  */
 import type { GuestEvent } from "@vmm/bus/ports.ts";
 import { ConfigError } from "@vmm/errors/config_error.ts";
+import { placeOf } from "@vmm/errors/place.ts";
 import { StateError } from "@vmm/errors/state_error.ts";
-import { subjectOf } from "@vmm/errors/vmm_error.ts";
 import { log } from "@vmm/log/logger.ts";
 import { ApiChannel, type ApiRequest, type ResponseSender, type SendCommand } from "./channel.ts";
 import type { ApiCommand, ApiReply, OperationName } from "./command.ts";
@@ -45,19 +45,6 @@ export interface LoopFigures {
   readonly devices: Record<string, Record<string, bigint>>;
   /** The instance's own figures. */
   readonly machine: Record<string, number>;
-}
-
-/** Longest value shown in the log, in characters. */
-const MAX_SHOWN = 120;
-
-/** The file, or the field and value a rule complains about: the answer has the original's words, which often name neither. */
-function whereOf(error: unknown): string {
-  const subject = subjectOf(error);
-  if (subject !== undefined) return ` (${subject})`;
-  if (!(error instanceof ConfigError) || error.fieldPath === "") return "";
-  const plain = (_key: string, value: unknown) => typeof value === "bigint" ? Number(value) : value;
-  const shown = JSON.stringify(error.value, plain) ?? "missing";
-  return ` (${error.fieldPath}: ${shown.length > MAX_SHOWN ? `${shown.slice(0, MAX_SHOWN)}…` : shown})`;
 }
 
 /** The loop. */
@@ -175,7 +162,7 @@ export class ControlLoop {
       const refused = error instanceof StateError || error instanceof ConfigError;
       (refused ? log.info : log.error).call(
         log,
-        `${operation.name}: ${failed.chain().join(": ")}${whereOf(error)}`,
+        `${operation.name}: ${failed.chain().join(": ")}${placeOf(error)}`,
       );
       sender.fail(failed);
       return;
