@@ -39,14 +39,20 @@ export function busAddress(systemBus: boolean): string {
   return `unix:path=${runtime}/bus`;
 }
 
-/** Path of the first UNIX socket in a list of addresses. @throws Error if there is none */
+/** How `Deno.connect` takes the first UNIX socket in a list of addresses: a path, or a NUL and an abstract name. @throws Error if there is none */
 export function socketPathOf(addresses: string): string {
   for (const address of addresses.split(";")) {
     const [transport, pairs = ""] = address.split(":", 2);
-    const path = pairs.split(",").find((pair) => pair.startsWith("path="));
-    if (transport === "unix" && path !== undefined) return decodeURIComponent(path.slice("path=".length));
+    if (transport !== "unix") continue;
+    for (const pair of pairs.split(",")) {
+      const [key, value = ""] = pair.split("=", 2);
+      if (key === "path") return decodeURIComponent(value);
+      if (key === "abstract") return `\0${decodeURIComponent(value)}`;
+    }
   }
-  throw new Error(`Cannot use the bus address "${addresses}": only unix:path=… is supported`);
+  throw new Error(
+    `Cannot use the bus address "${addresses}": only unix:path=… and unix:abstract=… are supported`,
+  );
 }
 
 const hexOf = (text: string) => Array.from(text, (digit) => digit.charCodeAt(0).toString(16)).join("");
