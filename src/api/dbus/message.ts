@@ -1,8 +1,8 @@
 /**
  * D-Bus messages as bytes and back: headers of any message, bodies made of strings.
  *
- * L6, pure. The API's methods take at most one string and give at most one, so no other type is needed in bodies; what
- * else the bus sends is skipped by its length. Source: D-Bus Specification 0.43, "Message Protocol".
+ * L6, pure. The API's methods take at most one string and give at most one, so hardly any other type is needed in bodies;
+ * what else the bus sends is skipped by its length. Source: D-Bus Specification 0.43, "Message Protocol".
  */
 
 /** Kinds of message. */
@@ -48,10 +48,15 @@ export interface BusHeader {
   readonly signature?: string;
 }
 
-/** A message to send: its body is strings only, or a string and a number (`RequestName`). */
+/** A dictionary from names to variants without entries: the properties of an interface that has none. */
+export const NO_PROPERTIES = Symbol("a{sv}");
+/** What bodies that are sent are made of: strings, numbers (`RequestName`), and the empty dictionary. */
+export type BusValue = string | number | typeof NO_PROPERTIES;
+
+/** A message to send. */
 export interface OutgoingMessage extends Omit<BusHeader, "flags" | "signature"> {
   readonly flags?: number;
-  readonly body?: readonly (string | number)[];
+  readonly body?: readonly BusValue[];
 }
 
 /** Where the parts of a message end, known from its first 16 bytes. */
@@ -134,15 +139,26 @@ function writeField(out: Writer, name: FieldName, value: string | number): void 
   else out.string(value as string);
 }
 
+/** Writes a value; returns its type. */
+function writeValue(out: Writer, value: BusValue): string {
+  switch (typeof value) {
+    case "string":
+      out.string(value);
+      return "s";
+    case "number":
+      out.u32(value);
+      return "u";
+    default:
+      out.u32(0);
+      out.align(ALIGNMENT); // entries would begin here
+      return "a{sv}";
+  }
+}
+
 /** The bytes of a message, little-endian. */
 export function encodeMessage(message: OutgoingMessage): Uint8Array<ArrayBuffer> {
   const body = new Writer();
-  let signature = "";
-  for (const item of message.body ?? []) {
-    signature += typeof item === "string" ? "s" : "u";
-    if (typeof item === "string") body.string(item);
-    else body.u32(item);
-  }
+  const signature = (message.body ?? []).map((value) => writeValue(body, value)).join("");
   const out = new Writer();
   out.byte(LITTLE_ENDIAN);
   out.byte(message.type);
@@ -243,7 +259,23 @@ export function decodeHeader(header: Uint8Array): BusHeader {
   return { type: header[1], flags: header[2], serial: view.getUint32(8, little), ...fields };
 }
 
-/** The strings and numbers of a body with a signature of `s` and `u` only. @throws Error if it is malformed */
+/** Where the complete type that begins at `at` ends. */
+function typeEnd(signature: string, at: number): number {
+  while (signature[at] === "a") at++;
+  for (let depth = 0; at < signature.length; at++) {
+    if (signature[at] === "(" || signature[at] === "{") depth++;
+    if (signature[at] === ")" || signature[at] === "}") depth--;
+    if (depth === 0) return at + 1;
+  }
+  return at;
+}
+
+/** A signature as error texts show it: several types as one structure. */
+export function shownSignature(signature: string): string {
+  return typeEnd(signature, 0) < signature.length ? `(${signature})` : signature;
+}
+
+/** The strings and numbers at the beginning of a body; `signature` has `s` and `u` only. @throws Error if it is malformed */
 export function decodeBody(body: Uint8Array, signature: string, firstByte: number): (string | number)[] {
   const reader = new Reader(body, firstByte === LITTLE_ENDIAN);
   return Array.from(signature, (type) => {

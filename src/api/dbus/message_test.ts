@@ -1,5 +1,13 @@
 import assert from "node:assert/strict";
-import { decodeBody, decodeHeader, encodeMessage, messageExtent, MessageType } from "./message.ts";
+import {
+  decodeBody,
+  decodeHeader,
+  encodeMessage,
+  messageExtent,
+  MessageType,
+  NO_PROPERTIES,
+  shownSignature,
+} from "./message.ts";
 
 const LITTLE = 0x6c;
 
@@ -50,4 +58,19 @@ Deno.test("decoding refuses what is no message, and lengths beyond the end", () 
   assert.throws(() => decodeBody(bytes.subarray(headerBytes, -2), "s", LITTLE));
   assert.throws(() => decodeBody(Uint8Array.of(255, 255, 255, 255), "s", LITTLE));
   assert.throws(() => decodeBody(new Uint8Array(8), "v", LITTLE));
+});
+
+Deno.test("an empty dictionary has its length and the padding of its first entry", () => {
+  const bytes = encodeMessage({ type: MessageType.reply, serial: 1, replySerial: 2, body: [NO_PROPERTIES] });
+  const { headerBytes, bodyBytes } = messageExtent(bytes);
+  assert.equal(decodeHeader(bytes.subarray(0, headerBytes)).signature, "a{sv}");
+  assert.deepEqual(bytes.subarray(headerBytes), new Uint8Array(8));
+  assert.equal(bodyBytes, 8);
+});
+
+Deno.test("shownSignature() puts several types into one structure", () => {
+  for (const one of ["", "s", "as", "a{sv}", "(ss)", "aa(s(ii))"]) assert.equal(shownSignature(one), one);
+  for (const several of ["ss", "ass", "a{sv}s", "(s)s", "ssv"]) {
+    assert.equal(shownSignature(several), `(${several})`);
+  }
 });

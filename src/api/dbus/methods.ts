@@ -71,26 +71,12 @@ function methodXml({ name, argument, returns }: BusMethod): string {
   return `    <method name="${name}">\n${inner}    </method>\n`;
 }
 
-/** The introspection document of the API's object. */
-export function introspectionXml(): string {
-  return `<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"
- "http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd">
-<node>
-  <interface name="${API_INTERFACE}">
+/** The API's interface in the object's introspection document. */
+export function apiXml(): string {
+  return `  <interface name="${API_INTERFACE}">
 ${Array.from(METHOD_OF_NAME.values(), methodXml).join("")}    <signal name="Event">
       <arg name="event" type="s"/>
     </signal>
   </interface>
-  <interface name="org.freedesktop.DBus.Introspectable">
-    <method name="Introspect">
-${argumentXml(undefined, "out")}    </method>
-  </interface>
-  <interface name="org.freedesktop.DBus.Peer">
-    <method name="Ping">
-    </method>
-    <method name="GetMachineId">
-${argumentXml(undefined, "out")}    </method>
-  </interface>
-</node>
 `;
 }

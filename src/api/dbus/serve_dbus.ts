@@ -12,8 +12,16 @@ import type { ApiCommand } from "../command.ts";
 import type { FrontDoor } from "../front_door.ts";
 import { OperationError } from "../operation_error.ts";
 import type { BodyReader } from "../router.ts";
-import { decodeBody, MessageType, NO_REPLY_EXPECTED } from "./message.ts";
-import { API_INTERFACE, type BusMethod, introspectionXml, METHOD_OF_NAME } from "./methods.ts";
+import {
+  type BusValue,
+  decodeBody,
+  MessageType,
+  NO_PROPERTIES,
+  NO_REPLY_EXPECTED,
+  shownSignature,
+} from "./message.ts";
+import { API_INTERFACE, METHOD_OF_NAME } from "./methods.ts";
+import { type BusObject, Interface, objectAt } from "./objects.ts";
 import { busAddress, BusConnection, type IncomingMessage } from "./serve_connection.ts";
 
 const BUS = {
@@ -24,6 +32,8 @@ const BUS = {
 const STANDARD = "org.freedesktop.DBus";
 const DO_NOT_QUEUE = 4;
 const PRIMARY_OWNER = 1;
+/** Methods of the properties' interface with the types of their arguments. */
+const PROPERTY_METHODS: Readonly<Record<string, string>> = { Get: "ss", Set: "ssv", GetAll: "s" };
 const MACHINE_ID_FILES = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
 
 /** Error names. */
@@ -32,6 +42,7 @@ const BusErrorName = {
   unknownMethod: `${STANDARD}.Error.UnknownMethod`,
   unknownInterface: `${STANDARD}.Error.UnknownInterface`,
   unknownObject: `${STANDARD}.Error.UnknownObject`,
+  unknownProperty: `${STANDARD}.Error.UnknownProperty`,
   limits: `${STANDARD}.Error.LimitsExceeded`,
   signature: "org.freedesktop.zbus.Error",
 } as const;
@@ -128,9 +139,9 @@ class Service implements FrontDoor {
     const to = { replySerial: header.serial, destination: header.sender };
     const silent = (header.flags & NO_REPLY_EXPECTED) !== 0;
     try {
-      const text = await this.#call(message);
+      const value = await this.#call(message);
       if (silent) return;
-      await this.bus.send({ type: MessageType.reply, ...to, body: text === undefined ? [] : [text] });
+      await this.bus.send({ type: MessageType.reply, ...to, body: value === undefined ? [] : [value] });
     } catch (error) {
       if (silent) return;
       const { errorName, text } = describe(error);
@@ -138,51 +149,42 @@ class Service implements FrontDoor {
     }
   }
 
-  /** The result of a call: a string, or undefined for none. @throws BusError, OperationError */
-  #call(message: IncomingMessage): Promise<string | undefined> | string | undefined {
-    const { header } = message;
-    if (header.interface?.startsWith(`${STANDARD}.`)) return this.#callStandard(message);
-    if (header.path !== this.objectPath) {
-      throw new BusError(BusErrorName.unknownObject, `Unknown object '${header.path}'`);
-    }
-    if (header.interface !== undefined && header.interface !== API_INTERFACE) {
-      throw new BusError(BusErrorName.unknownInterface, `Unknown interface '${header.interface}'`);
-    }
-    const method = METHOD_OF_NAME.get(header.member ?? "");
-    if (method === undefined) {
-      throw new BusError(BusErrorName.unknownMethod, `Unknown method '${header.member}'`);
-    }
-    return this.#callApi(method, message);
+  /** The result of a call, undefined for none. @throws BusError, OperationError */
+  #call(message: IncomingMessage): Promise<BusValue | undefined> | BusValue | undefined {
+    const { header: { path = "", member = "", interface: wanted = API_INTERFACE } } = message;
+    if (wanted === Interface.peer) return this.#callPeer(member);
+    const object = objectAt(path, this.objectPath);
+    if (object === undefined) throw new BusError(BusErrorName.unknownObject, `Unknown object '${path}'`);
+    if (!object.interfaces.includes(wanted)) throw unknownInterface(wanted);
+    if (wanted === API_INTERFACE) return this.#callApi(member, message);
+    if (wanted === Interface.properties) return this.#callProperties(member, message, object);
+    if (member !== "Introspect") throw unknownMethod(member);
+    return object.xml();
   }
 
-  #callStandard({ header }: IncomingMessage): string | undefined {
-    switch (`${header.interface}.${header.member}`) {
-      case `${STANDARD}.Peer.Ping`:
-        return undefined;
-      case `${STANDARD}.Peer.GetMachineId`:
-        return machineId();
-      case `${STANDARD}.Introspectable.Introspect`:
-        return header.path === this.objectPath
-          ? introspectionXml()
-          : parentXml(this.objectPath, header.path ?? "/");
-      default:
-        throw new BusError(BusErrorName.unknownMethod, `Unknown method '${header.member}'`);
-    }
+  #callPeer(member: string): string | undefined {
+    if (member === "Ping") return undefined;
+    if (member === "GetMachineId") return machineId();
+    throw unknownMethod(member);
   }
 
-  async #callApi(method: BusMethod, message: IncomingMessage): Promise<string | undefined> {
+  /** No interface has any property. */
+  #callProperties(member: string, message: IncomingMessage, { interfaces }: BusObject): BusValue {
+    if (!Object.hasOwn(PROPERTY_METHODS, member)) throw unknownMethod(member);
+    const expected = PROPERTY_METHODS[member];
+    const [of, property] = argumentsOf(message, expected);
+    if (!interfaces.includes(of)) throw unknownInterface(of);
+    if (member === "GetAll") return NO_PROPERTIES;
+    throw new BusError(BusErrorName.unknownProperty, `Unknown property '${property}'`);
+  }
+
+  async #callApi(member: string, message: IncomingMessage): Promise<string | undefined> {
+    const method = METHOD_OF_NAME.get(member);
+    if (method === undefined) throw unknownMethod(member);
     const { operation, argument, returns } = method;
     let body: unknown;
     if (argument !== undefined) {
-      if (message.body === undefined) throw new BusError(BusErrorName.limits, "The argument is too long");
-      const signature = message.header.signature ?? "";
-      if (signature !== "s") {
-        throw new BusError(
-          BusErrorName.signature,
-          `Signature mismatch: got \`${signature}\`, expected \`s\``,
-        );
-      }
-      const text = decodeBody(message.body, "s", message.order)[0] as string;
+      const [text] = argumentsOf(message, "s");
       const result = this.bodies.readBody(operation as OperationWithBody, new TextEncoder().encode(text));
       if (!result.ok) throw new BusError(BusErrorName.failed, result.message);
       body = result.body;
@@ -191,6 +193,23 @@ class Service implements FrontDoor {
     if (!returns) return undefined;
     return reply.kind === "json" ? reply.text : "";
   }
+}
+
+const unknownMethod = (name: string) => new BusError(BusErrorName.unknownMethod, `Unknown method '${name}'`);
+const unknownInterface = (name: string) =>
+  new BusError(BusErrorName.unknownInterface, `Unknown interface '${name}'`);
+
+/** The strings among a call's arguments, which have the types `expected`, strings first. @throws BusError */
+function argumentsOf(
+  { header: { signature = "" }, body, order }: IncomingMessage,
+  expected: string,
+): string[] {
+  if (body === undefined) throw new BusError(BusErrorName.limits, "The argument is too long");
+  if (signature !== expected) {
+    const [got, want] = [signature, expected].map(shownSignature);
+    throw new BusError(BusErrorName.signature, `Signature mismatch: got \`${got}\`, expected \`${want}\``);
+  }
+  return decodeBody(body, expected.replace(/[^s].*/, ""), order) as string[];
 }
 
 function describe(error: unknown): { errorName: string; text: string } {
@@ -202,16 +221,6 @@ function describe(error: unknown): { errorName: string; text: string } {
     ? error.message
     : String(error);
   return { errorName: BusErrorName.failed, text };
-}
-
-/** Introspection of an object above ours: it only leads there. */
-function parentXml(objectPath: string, path: string): string {
-  const prefix = path === "/" ? "/" : `${path}/`;
-  if (!objectPath.startsWith(prefix)) {
-    throw new BusError(BusErrorName.unknownObject, `Unknown object '${path}'`);
-  }
-  const [child] = objectPath.slice(prefix.length).split("/");
-  return `<node>\n  <node name="${child}"/>\n</node>\n`;
 }
 
 /** Offers the API on a bus. @throws Error when the bus cannot be reached or the name is taken */
