@@ -141,7 +141,11 @@ export class VmmService {
   /** Offers the VMM on D-Bus. @throws Error without a bus, or when the name is taken */
   async offerOnBus(options: Parameters<typeof import("./dbus/serve_dbus.ts").serveDbus>[0]): Promise<void> {
     const { serveDbus } = await import("./dbus/serve_dbus.ts");
-    this.addDoor(await serveDbus(options, this.loop.send, await loadBodyReader(), this.events));
+    try {
+      this.addDoor(await serveDbus(options, this.loop.send, await loadBodyReader(), this.events));
+    } catch (cause) {
+      throw new Error("Error starting D-Bus session", { cause });
+    }
   }
 
   /** Loads what the first VM will need, in small steps so that requests get their turn. @throws what failed */

@@ -46,14 +46,11 @@ class Program {
     if (vmm.eventMonitor !== undefined) await this.#openEventMonitor(vmm.eventMonitor);
     this.#service.events.emit("vmm", "starting");
     const ended = this.#service.loop.run();
-    if (vmm.apiSocket !== undefined) {
-      try {
-        this.#service.listen(vmm.apiSocket, this.personality === "nephos" ? "nephos" : "cloud-hypervisor");
-      } catch (cause) {
-        throw new Error("Failed to start the VMM thread", { cause });
-      }
+    try {
+      await this.#openDoors();
+    } catch (cause) {
+      throw new Error("Failed to start the VMM thread", { cause });
     }
-    if (vmm.dbus !== undefined) await this.#service.offerOnBus(vmm.dbus);
     this.#catchSignals();
     if (this.personality === "nephos") this.#showBanner();
     const failed = this.#startVm();
@@ -61,6 +58,14 @@ class Program {
     const status = await Promise.race([ended, failed]);
     await this.#service.close(status.code === 0);
     return status;
+  }
+
+  /** The bus comes first: whoever finds the socket finds the name as well. */
+  async #openDoors(): Promise<void> {
+    const { apiSocket, dbus } = this.command.vmm;
+    if (dbus !== undefined) await this.#service.offerOnBus(dbus);
+    if (apiSocket === undefined) return;
+    this.#service.listen(apiSocket, this.personality === "nephos" ? "nephos" : "cloud-hypervisor");
   }
 
   async #openEventMonitor(output: PathOrFd): Promise<void> {

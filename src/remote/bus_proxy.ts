@@ -6,6 +6,7 @@
  */
 import { decodeBody, MessageType } from "@vmm/api/dbus/message.ts";
 import { API_INTERFACE, METHOD_OF_NAME } from "@vmm/api/dbus/methods.ts";
+import { isBusName, isObjectPath } from "@vmm/api/dbus/names.ts";
 import { busAddress, BusConnection } from "@vmm/api/dbus/serve_connection.ts";
 
 /** Whom to talk to. */
@@ -17,9 +18,6 @@ export interface BusPlace {
 
 const BUS = "org.freedesktop.DBus";
 const BUS_PATH = "/org/freedesktop/DBus";
-const MAX_NAME_LENGTH = 255;
-const BUS_NAME = /^(?::[\w-]+(?:\.[\w-]+)+|[A-Za-z_-][\w-]*(?:\.[A-Za-z_-][\w-]*)+)$/;
-const OBJECT_PATH = /^\/(?:\w+(?:\/\w+)*)?$/;
 
 /** What a method failed with. */
 export class BusCallError extends Error {
@@ -33,10 +31,8 @@ export class BusProxy {
   /** Connects to the bus. @throws Error without a bus, or for names that are none */
   static async open(place: BusPlace): Promise<BusProxy> {
     const { serviceName, objectPath, systemBus } = place;
-    if (serviceName.length > MAX_NAME_LENGTH || !BUS_NAME.test(serviceName)) {
-      throw new Error(`"${serviceName}" is no name on a bus`);
-    }
-    if (!OBJECT_PATH.test(objectPath)) throw new Error(`"${objectPath}" is no object path`);
+    if (!isBusName(serviceName)) throw new Error(`"${serviceName}" is no name on a bus`);
+    if (!isObjectPath(objectPath)) throw new Error(`"${objectPath}" is no object path`);
     const bus = await BusConnection.open(busAddress(systemBus));
     const proxy = new BusProxy(bus, place);
     try {

@@ -104,6 +104,36 @@ testWith(NEEDS, "D-Bus: a name that is taken is an error at start", async () => 
   assert.equal(JSON.parse((await bus.call("VmmPing")).stdout).pid, first.pid);
 });
 
+testWith(NEEDS, "D-Bus: what keeps it from starting is told, and nothing is left behind", async () => {
+  await using bus = await MessageBus.start();
+  const nowhere = `unix:path=${bus.directory}/none`;
+  const cases = [
+    {
+      address: nowhere,
+      reason: `Failed to connect to address \`${nowhere}\`: No such file or directory (os error 2)`,
+    },
+    { address: "nonsense", reason: 'Cannot use the bus address "nonsense"' },
+    { name: "nonsense", reason: '"nonsense" is no well-known name' },
+    { path: "/a//b", reason: '"/a//b" is no object path' },
+  ];
+  for (const { address = bus.address, name = SERVICE, path = OBJECT, reason } of cases) {
+    const socket = `${bus.directory}/api`;
+    const { code, stderr } = await new Deno.Command(programPath("cloud-hypervisor")!, {
+      args: ["--api-socket", socket, "--dbus-service-name", name, "--dbus-object-path", path],
+      env: { DBUS_SESSION_BUS_ADDRESS: address },
+      stdin: "null",
+    }).output();
+    assert.equal(code, 1);
+    const lines = new TextDecoder().decode(stderr).split("\n  ").slice(1);
+    assert.deepEqual(lines.slice(0, 2), [
+      "0: Failed to start the VMM thread",
+      "1: Error starting D-Bus session",
+    ]);
+    assert.ok(lines[2].startsWith(`2: ${reason}`), lines[2]);
+    await assert.rejects(Deno.lstat(socket), Deno.errors.NotFound);
+  }
+});
+
 testWith(NEEDS, "D-Bus: VmmShutdown is answered, then the program ends with code 0", async () => {
   await using bus = await MessageBus.start();
   await using vm = await bus.startVm();

@@ -28,14 +28,13 @@ const MAX_BODY_BYTES = 8 << 20;
 const READ_BYTES = 1 << 16;
 const LF = 0x0a;
 
-/** Address of the bus, as the environment or the convention gives it. @throws Error without one */
+/** Address of the bus, as the environment or the convention gives it. */
 export function busAddress(systemBus: boolean): string {
   const name = systemBus ? "DBUS_SYSTEM_BUS_ADDRESS" : "DBUS_SESSION_BUS_ADDRESS";
   const address = Deno.env.get(name);
   if (address !== undefined && address !== "") return address;
   if (systemBus) return SYSTEM_BUS_ADDRESS;
-  const runtime = Deno.env.get("XDG_RUNTIME_DIR");
-  if (runtime === undefined) throw new Error(`No session bus: neither ${name} nor XDG_RUNTIME_DIR is set`);
+  const runtime = Deno.env.get("XDG_RUNTIME_DIR") ?? `/run/user/${Deno.uid()}`;
   return `unix:path=${runtime}/bus`;
 }
 
@@ -55,6 +54,15 @@ export function socketPathOf(addresses: string): string {
   );
 }
 
+async function connectTo(addresses: string): Promise<Deno.UnixConn> {
+  const path = socketPathOf(addresses);
+  try {
+    return await Deno.connect({ transport: "unix", path });
+  } catch (cause) {
+    throw new Error(`Failed to connect to address \`${addresses}\`: ${(cause as Error).message}`, { cause });
+  }
+}
+
 const hexOf = (text: string) => Array.from(text, (digit) => digit.charCodeAt(0).toString(16)).join("");
 
 /** One connection. */
@@ -67,9 +75,7 @@ export class BusConnection {
 
   /** Connects and authenticates as the user we run as. @throws Error when the bus refuses */
   static async open(addresses: string): Promise<BusConnection> {
-    const connection = new BusConnection(
-      await Deno.connect({ transport: "unix", path: socketPathOf(addresses) }),
-    );
+    const connection = new BusConnection(await connectTo(addresses));
     await connection.#write(new TextEncoder().encode(`\0AUTH EXTERNAL ${hexOf(String(Deno.uid()))}\r\n`));
     const answer = await connection.#line();
     if (!answer.startsWith("OK ")) throw new Error(`The bus refused to let us in: ${answer}`);

@@ -21,6 +21,7 @@ import {
   shownSignature,
 } from "./message.ts";
 import { API_INTERFACE, METHOD_OF_NAME } from "./methods.ts";
+import { isObjectPath, isWellKnownName } from "./names.ts";
 import { type BusObject, Interface, objectAt } from "./objects.ts";
 import { busAddress, BusConnection, type IncomingMessage } from "./serve_connection.ts";
 
@@ -223,7 +224,7 @@ function describe(error: unknown): { errorName: string; text: string } {
   return { errorName: BusErrorName.failed, text };
 }
 
-/** Offers the API on a bus. @throws Error when the bus cannot be reached or the name is taken */
+/** Offers the API on a bus. @throws Error when the bus cannot be reached, the name is taken, or name or path are none */
 export async function serveDbus(
   options: DbusOptions,
   send: SendCommand,
@@ -231,6 +232,8 @@ export async function serveDbus(
   events: EventStream,
 ): Promise<FrontDoor> {
   const { serviceName, objectPath, systemBus } = options;
+  if (!isWellKnownName(serviceName)) throw new Error(`"${serviceName}" is no well-known name`);
+  if (!isObjectPath(objectPath)) throw new Error(`"${objectPath}" is no object path`);
   const bus = await BusConnection.open(busAddress(systemBus));
   const service = new Service(bus, objectPath, send, bodies);
   await service.callBus("Hello", []);
