@@ -119,9 +119,9 @@ export function readI32(raw: string): number | undefined {
 
 const SIZE_SHIFTS: Readonly<Record<string, bigint>> = { K: 10n, M: 20n, G: 30n };
 
-/** A size in bytes: decimal, with an optional K, M or G of powers of 1024. */
+/** A size in bytes: decimal, with an optional K, M or G of powers of 1024. Spaces around it may be in the quotes. */
 export function readSize(raw: string): bigint | undefined {
-  const match = /^(\+?[0-9]+)([KMG]?)$/.exec(withoutQuotes(raw));
+  const match = /^(\+?[0-9]+)([KMG]?)$/.exec(withoutQuotes(raw).trim());
   if (match === null) return undefined;
   const value = readDigits(match[1])! << (SIZE_SHIFTS[match[2]] ?? 0n);
   return value <= U64_MAX ? value : undefined;

@@ -91,6 +91,7 @@ Deno.test("numbers are decimal and inside their range", () => {
 Deno.test("readSize() takes one suffix and never wraps around", () => {
   assert.equal(readSize("2M"), 2n << 20n);
   assert.equal(readSize('"1G"'), 1n << 30n);
+  assert.equal(readSize('" 2M "'), 2n << 20n);
   assert.equal(readSize("18446744073709551615"), 2n ** 64n - 1n);
   for (const text of ["64KM", "1T", "1k", "1 K", "K", "", "0x1", "18014398509481984K"]) {
     assert.equal(readSize(text), undefined, text);

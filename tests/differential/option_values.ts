@@ -25,7 +25,26 @@ const ABOVE_MAX: Readonly<Record<string, string>> = {
 
 const TOGGLES = ["on", "OFF", "True", "false", "", "yes", "1", '"on"'];
 const NUMBERS = ["0", "1", "+2", '"3"', " 4 ", "", "-", "0x1", "1K", "one", "1.0", '""'];
-const SIZES = ["0", "1", "4K", "2M", "+1G", '"2M"', "", "1T", "1k", "1 K", "1B", "K", "0x10", "-1", '""'];
+const SIZES = [
+  "0",
+  "1",
+  "4K",
+  "2M",
+  "+1G",
+  '"2M"',
+  "",
+  "1T",
+  "1k",
+  "1 K",
+  "1B",
+  "K",
+  "0x10",
+  "-1",
+  '""',
+  '" 2M "',
+  '" "',
+  '"2 M"',
+];
 const TEXTS = ["a", '"a,b"', "a=b", "[a,b]", "", '""', '"a""b"', " a b ", "a]", '"a', "é"];
 const LISTS = [
   "[1]",
