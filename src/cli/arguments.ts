@@ -47,8 +47,8 @@ export type ArgumentScan =
   | { readonly kind: "help" }
   | { readonly kind: "fault"; readonly fault: UsageFault };
 
-/** Options that ask for help, wherever they are, unless an error comes before. */
-const HELP = { long: "help", short: "h" };
+/** The option that asks for help, wherever it is, unless an error comes before. */
+export const HELP_OPTION: OptionSpec = { name: "help", short: "h", arity: "flag" };
 
 const isOption = (word: string) => word.startsWith("-") && word !== "-";
 
@@ -88,7 +88,7 @@ class Scanner {
   #long(text: string): ArgumentScan | undefined {
     const equals = text.indexOf("=");
     const name = equals < 0 ? text : text.slice(0, equals);
-    if (name === HELP.long && equals < 0) return { kind: "help" };
+    if (name === HELP_OPTION.name) return this.#help(equals < 0 ? undefined : text.slice(equals + 1));
     const option = this.#options.find((item) => item.arity !== "count" && item.name === name);
     if (option === undefined) return this.#unexpected(`--${name}`);
     return this.#take(option, equals < 0 ? undefined : text.slice(equals + 1));
@@ -96,7 +96,7 @@ class Scanner {
 
   #letters(letters: string): ArgumentScan | undefined {
     for (const letter of letters) {
-      if (letter === HELP.short) return { kind: "help" };
+      if (letter === HELP_OPTION.short) return this.#help(undefined);
       const option = this.#options.find((item) => item.short === letter);
       if (option === undefined) return this.#unexpected(`-${letter}`);
       const result = this.#take(option, undefined);
@@ -105,25 +105,44 @@ class Scanner {
     return undefined;
   }
 
+  #help(attached: string | undefined): ArgumentScan {
+    if (attached === undefined) return { kind: "help" };
+    return {
+      kind: "fault",
+      fault: { kind: "value-unexpected", option: HELP_OPTION, value: attached, given: [] },
+    };
+  }
+
   #take(option: OptionSpec, attached: string | undefined): ArgumentScan | undefined {
     const { name, arity } = option;
     if (attached !== undefined && (arity === "flag" || arity === "count")) {
       return this.#fault({ kind: "value-unexpected", option, value: attached });
     }
     const values = attached !== undefined ? [attached] : this.#following(arity);
-    if (values.length === 0 && (arity === "one" || arity === "list")) {
-      const next = this.#argv[this.#at];
-      return next !== undefined && next !== "--" && !this.#isKnown(next)
-        ? this.#unexpected(next)
-        : this.#fault({ kind: "value-missing", option });
-    }
+    if (values.length === 0 && (arity === "one" || arity === "list")) return this.#withoutValue(option);
     const before = this.values.get(name);
     if (before !== undefined && arity !== "list" && arity !== "count") {
       return this.#fault({ kind: "repeated", option });
     }
     this.values.set(name, [...before ?? [], ...(values.length === 0 ? [""] : values)]);
     const value = values.find((item) => option.choices?.includes(item) === false);
-    return value === undefined ? undefined : this.#fault({ kind: "value-unknown", option, value });
+    if (value === undefined) return undefined;
+    return this.#fault(
+      value === "" ? { kind: "value-missing", option } : { kind: "value-unknown", option, value },
+    );
+  }
+
+  /** The fault of an option that has no value: its own, or that of a word behind it that fits nowhere. */
+  #withoutValue(option: OptionSpec): ArgumentScan {
+    const next = this.#argv[this.#at];
+    const behind = this.#argv[this.#at + 1];
+    if (next === "--" && behind !== undefined && !isOption(behind) && !this.#stopAtWord) {
+      return this.#unexpected(behind);
+    }
+    if (next === undefined || next === "--" || this.#isKnown(next)) {
+      return this.#fault({ kind: "value-missing", option });
+    }
+    return this.#unexpected(next);
   }
 
   /** The words after an option that are its values. */
@@ -139,7 +158,7 @@ class Scanner {
   #isKnown(word: string): boolean {
     if (!word.startsWith("--")) return this.#options.some(({ short }) => short === word[1]);
     const name = word.slice(2).split("=", 1)[0];
-    return name === HELP.long || this.#options.some((item) => item.name === name);
+    return name === HELP_OPTION.name || this.#options.some((item) => item.name === name);
   }
 
   #unexpected(argument: string): ArgumentScan {

@@ -3,7 +3,7 @@
  *
  * L6, main isolate, pure; loaded only when there is an error. Source: forms as observed on the original.
  */
-import type { OptionSpec, UsageFault } from "./arguments.ts";
+import { HELP_OPTION, type OptionSpec, type UsageFault } from "./arguments.ts";
 
 /** Exit code of a command line that is not understood. */
 export const USAGE_EXIT_CODE = 2;
@@ -75,11 +75,16 @@ export interface UsageSubject {
   readonly takesWord?: boolean;
 }
 
+/** The line below a fault that lists the values an option takes; empty when it takes any. */
+const choicesText = ({ choices }: OptionSpec) =>
+  choices === undefined ? "" : `\n  [possible values: ${choices.join(", ")}]`;
+
 /** Text for standard error that explains `fault`. */
 export function usageErrorText(subject: UsageSubject, fault: UsageFault): string {
   const { program, summary, options, last = "", takesWord = false } = subject;
+  const all = [...options, HELP_OPTION];
   const named = (names: readonly string[]) =>
-    [program, ...options.filter(({ name }) => names.includes(name)).map(optionNotation), last].join(" ")
+    [program, ...all.filter(({ name }) => names.includes(name)).map(optionNotation), last].join(" ")
       .trim();
   const general = `${program} ${summary}`.trim();
   switch (fault.kind) {
@@ -88,7 +93,7 @@ export function usageErrorText(subject: UsageSubject, fault: UsageFault): string
       const similar = argument.startsWith("--")
         ? similarNames(
           argument.slice(2),
-          options.filter((item) => item.arity !== "count").map((item) => item.name),
+          all.filter((item) => item.arity !== "count").map((item) => item.name),
         ).at(-1)
         : undefined;
       const shown = similar === undefined ? given : [...given, similar];
@@ -104,7 +109,9 @@ export function usageErrorText(subject: UsageSubject, fault: UsageFault): string
     }
     case "value-missing":
       return errorText(
-        `a value is required for '${optionNotation(fault.option)}' but none was supplied`,
+        `a value is required for '${optionNotation(fault.option)}' but none was supplied${
+          choicesText(fault.option)
+        }`,
         undefined,
       );
     case "repeated":
@@ -119,13 +126,14 @@ export function usageErrorText(subject: UsageSubject, fault: UsageFault): string
         }' found; no more were expected`,
         named([...fault.given, fault.option.name]),
       );
-    case "value-unknown":
+    case "value-unknown": {
+      const similar = similarNames(fault.value, fault.option.choices ?? []).at(-1);
       return errorText(
-        `invalid value '${fault.value}' for '${optionNotation(fault.option)}'\n  [possible values: ${
-          fault.option.choices?.join(", ")
-        }]`,
+        `invalid value '${fault.value}' for '${optionNotation(fault.option)}'${choicesText(fault.option)}`,
         undefined,
+        similar === undefined ? [] : [`a similar value exists: '${similar}'`],
       );
+    }
   }
 }
 

@@ -25,6 +25,26 @@ Deno.test("usageErrorText() proposes a similar option", () => {
   );
 });
 
+Deno.test("usageErrorText() knows --help as an option", () => {
+  const usage = `Usage: cloud-hypervisor --help\n\n${END}`;
+  assert.equal(
+    text("--hlep"),
+    `error: unexpected argument '--hlep' found\n\n  tip: a similar argument exists: '--help'\n\n${usage}`,
+  );
+  assert.equal(
+    text("--kernel", "a", "--help=1"),
+    `error: unexpected value '1' for '--help' found; no more were expected\n\n${usage}`,
+  );
+});
+
+Deno.test("usageErrorText() lists the values of an option that has none", () => {
+  const missing = "error: a value is required for '--seccomp <seccomp>' but none was supplied\n" +
+    `  [possible values: true, false, log, errno]\n\n${END}`;
+  assert.equal(text("--seccomp"), missing);
+  assert.equal(text("--seccomp", ""), missing);
+  assert.match(text("--seccomp", "tru"), /\n\n {2}tip: a similar value exists: 'true'\n\n/);
+});
+
 Deno.test("usageErrorText() explains values", () => {
   assert.equal(
     text("--disk"),
