@@ -27,15 +27,31 @@ function pathOf(url: string): string {
   return slash < 0 ? "/" : url.slice(slash);
 }
 
-/** The whole body, or undefined if it is longer than allowed. */
-async function readBody(request: Request): Promise<Uint8Array | undefined> {
+/** Why there is no body, with the answer; nobody reads that of a client who left. */
+const BODY_FAULTS = {
+  "too long": messageList(413, [`Request payload is larger than the limit of ${MAX_BODY_BYTES} bytes`]),
+  "client left": messageList(400, ["Bad Request"]),
+};
+type BodyFault = keyof typeof BODY_FAULTS;
+
+/** The whole body. */
+async function readBody(request: Request): Promise<Uint8Array | BodyFault> {
+  try {
+    return await readParts(request);
+  } catch (error) {
+    log.debug(`HTTP request body: ${error instanceof Error ? error.message : String(error)}`);
+    return "client left";
+  }
+}
+
+async function readParts(request: Request): Promise<Uint8Array | BodyFault> {
   if (request.body === null) return NO_BODY;
-  if (Number(request.headers.get("content-length") ?? 0) > MAX_BODY_BYTES) return undefined;
+  if (Number(request.headers.get("content-length") ?? 0) > MAX_BODY_BYTES) return "too long";
   const parts: Uint8Array[] = [];
   let lengthBytes = 0;
   for await (const part of request.body) {
     lengthBytes += part.length;
-    if (lengthBytes > MAX_BODY_BYTES) return undefined;
+    if (lengthBytes > MAX_BODY_BYTES) return "too long";
     parts.push(part);
   }
   if (parts.length === 1) return parts[0];
@@ -72,11 +88,7 @@ export function serveUnix(path: string, router: Router, extras: Extras): FrontDo
     if (extra !== undefined) return await extra;
     // Deno gives no body of a GET; asking for it, and waiting, would cost those who poll.
     const body = method === "GET" ? NO_BODY : await readBody(request);
-    if (body === undefined) {
-      return toResponse(
-        messageList(413, [`Request payload is larger than the limit of ${MAX_BODY_BYTES} bytes`]),
-      );
-    }
+    if (typeof body === "string") return toResponse(BODY_FAULTS[body]);
     const message: HttpRequest = { method, path: target, body };
     return toResponse(await router(message, undefined, url.startsWith(ownOrigin)));
   });

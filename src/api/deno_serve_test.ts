@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
+import { eventually } from "@tests/framework/deadline.ts";
 import { HttpConnection } from "@tests/framework/http_client.ts";
+import { log } from "@vmm/log/logger.ts";
 import type { HttpRequest } from "./http_message.ts";
 import { serveUnix } from "./deno_serve.ts";
+
+/** Number of `-v`. */
+const DEBUG = 2;
 
 Deno.test("serveUnix() passes requests on as they are and answers in ordinary HTTP", async () => {
   const directory = await Deno.makeTempDir();
@@ -32,6 +37,21 @@ Deno.test("serveUnix() passes requests on as they are and answers in ordinary HT
     ["GET", "/api/v1/x?y=z", 0],
     ["PUT", "/api/v1/vm.create", 2],
   ]);
+  await door.close();
+  await Deno.remove(directory, { recursive: true });
+});
+
+Deno.test("serveUnix() takes a client who leaves in the middle of its body for no error of ours", async () => {
+  const directory = await Deno.makeTempDir();
+  const logFile = `${directory}/log`;
+  log.configure({ verbosity: DEBUG, file: logFile });
+  const door = serveUnix(`${directory}/s`, () => Promise.resolve({ status: 204 }), () => undefined);
+  const client = await Deno.connect({ transport: "unix", path: `${directory}/s` });
+  await client.write(new TextEncoder().encode("PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"));
+  client.close();
+  const logged = () => Deno.readTextFile(logFile);
+  await eventually("the line", async () => (await logged()).includes("body"));
+  assert.match(await logged(), /DEBUG:.* HTTP request body: /);
   await door.close();
   await Deno.remove(directory, { recursive: true });
 });
