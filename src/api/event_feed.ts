@@ -15,7 +15,7 @@ export function feedText(event: VmmEvent): string {
   return `event: ${event.source}/${event.event}\ndata: ${JSON.stringify(event)}\n\n`;
 }
 
-/** A response that goes on until the client leaves. */
+/** A response that goes on until the client leaves or the stream ends. */
 export function eventResponse(events: EventStream): Response {
   let stop = () => {};
   const body = new ReadableStream<Uint8Array>({
@@ -29,7 +29,7 @@ export function eventResponse(events: EventStream): Response {
         } else {
           controller.enqueue(encoder.encode(feedText(event)));
         }
-      });
+      }, () => controller.close());
     },
     cancel: () => stop(),
   }, new CountQueuingStrategy({ highWaterMark: MAX_BEHIND }));

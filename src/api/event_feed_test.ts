@@ -24,3 +24,11 @@ Deno.test("eventResponse() cuts a reader off that reads nothing", async () => {
   while (!(await reader.read()).done) count++;
   assert.ok(count > 100 && count < 2_000, String(count));
 });
+
+Deno.test("eventResponse() ends with the stream, after the last event", async () => {
+  const events = new EventStream(() => 0);
+  const { body } = eventResponse(events);
+  events.emit("vmm", "shutdown");
+  events.end();
+  assert.match(await new Response(body).text(), /event: vmm\/shutdown\ndata: .*\n\n$/);
+});

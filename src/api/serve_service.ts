@@ -168,6 +168,8 @@ export class VmmService {
     this.#closed = true;
     clearTimeout(this.#rehearsalTimer);
     await this.#rehearsal;
+    // Or a door would wait for readers of the feed, which never leave.
+    this.events.end();
     const doors = this.#doors.splice(0);
     const patience = Promise.withResolvers<void>();
     const timer = setTimeout(patience.resolve, CLOSE_PATIENCE_MS);

@@ -11,7 +11,8 @@ export type EventSubscriber = (event: VmmEvent) => void;
 
 /** Emits events in order to all subscribers. */
 export class EventStream {
-  readonly #subscribers = new Set<EventSubscriber>();
+  /** With what each wants to be called for when nothing more will come. */
+  readonly #subscribers = new Map<EventSubscriber, () => void>();
   readonly #startMs: number;
 
   /** @param nowMs monotonic clock in milliseconds; timestamps count from its value now */
@@ -19,10 +20,17 @@ export class EventStream {
     this.#startMs = nowMs();
   }
 
-  /** Adds a subscriber; returns the function that removes it. */
-  subscribe(subscriber: EventSubscriber): () => void {
-    this.#subscribers.add(subscriber);
+  /** Adds a subscriber, `onEnd` for when nothing more will come; returns the function that removes both. */
+  subscribe(subscriber: EventSubscriber, onEnd: () => void = () => {}): () => void {
+    this.#subscribers.set(subscriber, onEnd);
     return () => this.#subscribers.delete(subscriber);
+  }
+
+  /** Nothing more will be told to those who have subscribed. */
+  end(): void {
+    const all = [...this.#subscribers.values()];
+    this.#subscribers.clear();
+    for (const onEnd of all) onEnd();
   }
 
   /** Tells everybody. `properties` are texts only. */
@@ -39,6 +47,6 @@ export class EventStream {
     const secs = Math.floor(elapsedMs / 1e3);
     const timestamp = { secs, nanos: Math.min(Math.round((elapsedMs - secs * 1e3) * 1e6), 999_999_999) };
     const entry: VmmEvent = { timestamp, source, event, properties };
-    for (const subscriber of this.#subscribers) subscriber(entry);
+    for (const subscriber of this.#subscribers.keys()) subscriber(entry);
   }
 }

@@ -18,3 +18,14 @@ Deno.test("EventStream stamps events with the time since it began and tells all 
     properties: { id: "_disk0", bdf: "0000:00:06.0" },
   }]);
 });
+
+Deno.test("EventStream tells its end once, to those who are there", () => {
+  const stream = new EventStream(() => 0);
+  const seen: string[] = [];
+  stream.subscribe(({ event }) => seen.push(event), () => seen.push("end"));
+  stream.subscribe(() => {}, () => seen.push("gone"))();
+  stream.end();
+  stream.emit("vm", "shutdown");
+  stream.end();
+  assert.deepEqual(seen, ["end"]);
+});

@@ -79,6 +79,8 @@ testWith(
     assert.equal(Object.keys(document.paths).length, 31);
     assert.equal((await vm.stop()).code, 0);
     await reading;
+    // The last event, then the end of the body: the feed was ended, not cut off.
+    assert.match(text, /event: vmm\/shutdown\ndata: [^\n]*\n\n\r\n0\r\n\r\n$/);
   },
 );
 
