@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { inspect } from "node:util";
+import { REMOTE_COMMANDS } from "./commands.ts";
 import { readRemoteArguments } from "./remote_arguments.ts";
 
 async function printed(...argv: string[]): Promise<{ text: string; exitCode: number }> {
@@ -64,6 +65,16 @@ Deno.test("help of a command", async () => {
   assert.deepEqual(await printed("add-net", "--help"), { kind: "print", text, exitCode: 0 });
   assert.match(text, /offload_csum=on\|off/);
   for (const line of text.split("\n")) assert.ok(line.length <= 80, line);
+});
+
+Deno.test("help of every command fits 80 columns under both names", async () => {
+  for (const program of ["ch-remote", "nephos remote"]) {
+    for (const { name } of REMOTE_COMMANDS) {
+      const result = await readRemoteArguments([name, "--help"], program);
+      assert(result.kind === "print" && result.exitCode === 0, name);
+      for (const line of result.text.split("\n")) assert.ok(line.length <= 80, line);
+    }
+  }
 });
 
 Deno.test("versions", async () => {

@@ -97,7 +97,10 @@ export function commandHelp(program: string, command: RemoteCommand): string {
   return [
     `${command.summary}.`,
     "",
-    `Usage: ${program} --api-socket <api-socket> ${command.name} ${commandSummary(command)}`.trimEnd(),
+    ...wrap(
+      `Usage: ${program} --api-socket <api-socket> ${command.name} ${commandSummary(command)}`.trimEnd(),
+      0,
+    ),
     ...(text === undefined && table === undefined ? [] : [""]),
     ...(text === undefined ? [] : wrap(text, INDENT)),
     ...(table === undefined ? [] : fillParameters(table, INDENT)),
