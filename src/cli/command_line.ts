@@ -101,10 +101,12 @@ async function parseCommand(word: string, argv: readonly string[]): Promise<Comm
   switch (word) {
     case "remote":
       return { kind: "remote", argv, program: "nephos remote" };
-    case "openapi":
-      return argv.length === 0 ? { kind: "openapi" } : undefined;
+    case "openapi": {
+      const { openApiCommand } = await import("./commands.ts");
+      return openApiCommand(argv);
+    }
     case "completion": {
-      const { completionCommand } = await import("./completion.ts");
+      const { completionCommand } = await import("./commands.ts");
       return completionCommand(argv);
     }
     default:

@@ -207,6 +207,29 @@ Deno.test("sub-commands of nephos", async () => {
   assert.equal((await printed("cloud-hypervisor", "remote", "info")).exitCode, 2);
 });
 
+Deno.test("sub-commands explain themselves and refuse what they do not know", async () => {
+  for (const flag of ["--help", "-h"]) {
+    const { text, stream, exitCode } = await printed("nephos", "openapi", flag);
+    assert.deepEqual([stream, exitCode], ["stdout", 0]);
+    assert.equal(text, "Print the OpenAPI document of the REST API.\n\nUsage: nephos openapi\n");
+    assert.match(
+      (await printed("nephos", "completion", flag)).text,
+      /^Usage: nephos completion <bash\|zsh\|fish>$/m,
+    );
+  }
+  for (
+    const argv of [["openapi", "x"], ["openapi", "--x"], ["completion", "tcsh"], ["completion", "bash", "x"]]
+  ) {
+    const { text, stream, exitCode } = await printed("nephos", ...argv);
+    assert.deepEqual([stream, exitCode], ["stderr", 2]);
+    assert.match(
+      text,
+      new RegExp(`^error: unexpected argument '${argv.at(-1)}' found\n\nUsage: nephos ${argv[0]}`),
+    );
+  }
+  assert.match((await printed("nephos", "completion")).text, /not provided:\n {2}<bash\|zsh\|fish>\n/);
+});
+
 Deno.test("completion scripts know every option and sub-command", async () => {
   for (const shell of ["bash", "zsh", "fish"]) {
     const { text, exitCode } = await printed("nephos", "completion", shell);

@@ -3,17 +3,17 @@
  *
  * L6, main isolate, pure; loaded only when asked for. One script serves the program under all its names.
  */
-import { REMOTE_COMMANDS } from "@vmm/remote/commands.ts";
-import type { PrintCommand } from "./command_result.ts";
-import { shownParameters } from "./help.ts";
+import { REMOTE_COMMANDS, type RemoteCommand } from "@vmm/remote/commands.ts";
+import { COMMANDS, shownParameters } from "./help.ts";
 import { OPTION_HELP } from "./option_help.ts";
 import { type OptionName, type OptionRow, OPTIONS } from "./options.ts";
-import { USAGE_EXIT_CODE } from "./usage_error.ts";
 
-const SHELLS = ["bash", "zsh", "fish"] as const;
+/** Shells there is a script for. */
+export const SHELLS = ["bash", "zsh", "fish"] as const;
 const VMM_NAMES = ["nephos", "cloud-hypervisor"];
-const COMMANDS = ["remote", "openapi", "completion"];
 const rows: readonly OptionRow[] = OPTIONS;
+/** Options of the personality `nephos` only. */
+const isExtra = (row: OptionRow) => row.extra === true;
 
 /** What may follow an option, as words; keys of parameters end in `=`. */
 function valueWords(row: OptionRow): string[] {
@@ -24,7 +24,26 @@ function valueWords(row: OptionRow): string[] {
 
 const isPath = (row: OptionRow) => OPTION_HELP[row.name as OptionName].isPath === true;
 const flag = (row: OptionRow) => row.arity === "count" ? `-${row.short}` : `--${row.name}`;
-const summary = (row: OptionRow) => OPTION_HELP[row.name as OptionName].summary.split(/[.:;]/)[0];
+/** The first clause of an option's help. */
+const summary = (row: OptionRow) => OPTION_HELP[row.name as OptionName].summary.split(/[.:;](?: |$)/)[0];
+const commandNames = COMMANDS.map(([name]) => name);
+const remoteOptions = ({ options = [] }: RemoteCommand) => options.map(({ name }) => `--${name}`);
+
+/** Values of the parameters that have few, by the keys that take them: `off on` → the switches. */
+function valuesByKey(): Map<string, string[]> {
+  const keys = new Map<string, Set<string>>();
+  for (const { parameters = {} } of Object.values(OPTION_HELP)) {
+    for (const [key, parameter] of shownParameters(parameters)) {
+      const values = parameter.kind === "toggle"
+        ? "on off"
+        : parameter.kind === "choice"
+        ? Object.keys(parameter.choices).join(" ")
+        : undefined;
+      if (values !== undefined) keys.set(values, (keys.get(values) ?? new Set()).add(key));
+    }
+  }
+  return new Map([...keys].map(([values, names]) => [values, [...names]]));
+}
 
 function bash(): string {
   const cases = rows.filter(({ arity }) => arity !== "flag" && arity !== "count").map((row) =>
@@ -37,6 +56,13 @@ _nephos_remote() {
   local current="\${COMP_WORDS[COMP_CWORD]}" previous="\${COMP_WORDS[COMP_CWORD-1]}"
   case "$previous" in
     --api-socket|create) compopt -o nospace; COMPREPLY=($(compgen -f -- "$current")); return ;;
+${
+    REMOTE_COMMANDS.filter(({ options }) => options !== undefined).map((command) =>
+      `    ${command.name}) COMPREPLY=($(compgen -W "${
+        remoteOptions(command).join(" ")
+      }" -- "$current")); return ;;`
+    ).join("\n")
+  }
   esac
   COMPREPLY=($(compgen -W "--api-socket --help --version ${
     REMOTE_COMMANDS.map(({ name }) => name).join(" ")
@@ -44,9 +70,27 @@ _nephos_remote() {
 }
 
 _nephos() {
-  local current="\${COMP_WORDS[COMP_CWORD]}" words="" i
-  if [[ "\${COMP_WORDS[0]##*/}" == nephos && "\${COMP_WORDS[1]}" == remote && $COMP_CWORD -gt 1 ]]; then
-    _nephos_remote
+  local current="\${COMP_WORDS[COMP_CWORD]}" words="" command="" i
+  [[ "\${COMP_WORDS[0]##*/}" == nephos && $COMP_CWORD -gt 1 ]] && command="\${COMP_WORDS[1]}"
+  case "$command" in
+    remote) _nephos_remote; return ;;
+    completion) COMPREPLY=($(compgen -W "${SHELLS.join(" ")}" -- "$current")); return ;;
+    openapi) return ;;
+  esac
+  # "=" is a word of its own: behind it is the value of a parameter, or of an option.
+  local key="" before="\${COMP_WORDS[COMP_CWORD-1]}"
+  if [[ "$current" == = ]]; then key="$before" current=""
+  elif [[ "$before" == = && "$current" != *,* ]]; then key="\${COMP_WORDS[COMP_CWORD-2]}"
+  fi
+  if [[ -n "$key" && "$key" != -* ]]; then
+    case "\${key##*,}" in
+${
+    [...valuesByKey()].map(([values, keys]) =>
+      `      ${keys.join("|")}) COMPREPLY=($(compgen -W "${values}" -- "$current")) ;;`
+    ).join("\n")
+  }
+      *) compopt -o nospace; COMPREPLY=($(compgen -f -- "$current")) ;;
+    esac
     return
   fi
   # The option the current word belongs to: the last one before it.
@@ -55,11 +99,14 @@ _nephos() {
 ${cases.join("\n")}
   esac
   if [[ "$current" == -* || -z "$words" ]]; then
-    words="${[...rows.map(flag), "--help"].join(" ")}"
-    [[ $COMP_CWORD -eq 1 && "\${COMP_WORDS[0]##*/}" == nephos ]] && words+=" ${COMMANDS.join(" ")}"
+    words="${[...rows.filter((row) => !isExtra(row)).map(flag), "--help"].join(" ")}"
+    if [[ "\${COMP_WORDS[0]##*/}" == nephos ]]; then
+      words+=" ${rows.filter(isExtra).map(flag).join(" ")}"
+      [[ $COMP_CWORD -eq 1 ]] && words+=" ${commandNames.join(" ")}"
+    fi
   else
     compopt -o nospace
-    local before="\${current%,*}"
+    before="\${current%,*}"
     if [[ "$current" == *,* ]]; then
       local word list=""
       for word in $words; do list+=" $before,$word"; done
@@ -78,7 +125,7 @@ const zshText = (text: string) =>
   text.replaceAll(/[\\'[\]:]/g, (char) => char === "'" ? "'\\''" : `\\${char}`);
 
 function zsh(): string {
-  const specs = rows.map((row) => {
+  const specOf = (row: OptionRow) => {
     const repeat = row.arity === "list" || row.arity === "count" ? "*" : "";
     const head = `'${repeat}${flag(row)}[${zshText(summary(row))}]`;
     if (row.arity === "flag" || row.arity === "count") return `${head}'`;
@@ -90,27 +137,46 @@ function zsh(): string {
     return valueWords(row).length === 0 && !isPath(row)
       ? `${head}:${row.name}:'`
       : `${head}${row.arity === "optional" ? "::" : ":"}${row.name}:${action}'`;
-  });
-  const commands = REMOTE_COMMANDS.map(({ name, summary }) => `'${name}:${zshText(summary)}'`);
+  };
+  const lines = (rows: readonly OptionRow[], indent: string) => rows.map(specOf).join(`\n${indent}`);
+  const described = (commands: readonly (readonly [string, string])[]) =>
+    commands.map(([name, summary]) => `'${name}:${zshText(summary)}'`).join("\n    ");
   return `#compdef ${VMM_NAMES.join(" ")} ch-remote
 # zsh completion for ${VMM_NAMES.join(", ")} and ch-remote
 _nephos_remote() {
-  local -a commands=(
-    ${commands.join("\n    ")}
+  local -a subcommands=(
+    ${described(REMOTE_COMMANDS.map(({ name, summary }) => [name, summary]))}
   )
-  _arguments '--api-socket[UNIX socket of the VMM]:socket:_files' '1:command:{_describe command commands}' '*:argument:_files'
+  _arguments '--api-socket[UNIX socket of the VMM]:socket:_files' '1:command:{_describe command subcommands}' '*:argument:_files'
 }
 
 _nephos() {
   if [[ \${service} == ch-remote ]]; then _nephos_remote; return; fi
-  if [[ \${service} == nephos && \${words[2]} == remote && CURRENT -gt 2 ]]; then
-    shift words; (( CURRENT-- )); _nephos_remote; return
+  local -a specs=(
+    ${lines(rows.filter((row) => !isExtra(row)), "    ")}
+    '(- *)--help[Print help]'
+  )
+  if [[ \${service} == nephos ]]; then
+    if (( CURRENT > 2 )); then
+      case \${words[2]} in
+        remote) shift words; (( CURRENT-- )); _nephos_remote; return ;;
+        completion) _values shell ${SHELLS.join(" ")}; return ;;
+        openapi) return ;;
+      esac
+    fi
+    local -a subcommands=(
+    ${described(COMMANDS)}
+    )
+    (( CURRENT == 2 )) && specs+=('1:command:{_describe command subcommands}')
+    specs+=(${lines(rows.filter(isExtra), " ")})
   fi
-  _arguments \\
-    ${[...specs, "'--help[Print help]'"].join(" \\\n    ")}
+  _arguments $specs
 }
 
-_nephos "$@"
+# Read from a folder of functions it is the function itself; sourced, it has to be made known.
+if [[ \${funcstack[1]} == _nephos ]]; then _nephos "$@"; else compdef _nephos ${
+    VMM_NAMES.join(" ")
+  } ch-remote; fi
 `;
 }
 
@@ -119,7 +185,9 @@ const fishText = (text: string) => `'${text.replaceAll("\\", "\\\\").replaceAll(
 function fish(): string {
   const lines = [`# fish completion for ${VMM_NAMES.join(", ")} and ch-remote`];
   for (const name of VMM_NAMES) {
-    const condition = name === "nephos" ? ` -n 'not __fish_seen_subcommand_from remote'` : "";
+    const condition = name === "nephos"
+      ? ` -n 'not __fish_seen_subcommand_from ${commandNames.join(" ")}'`
+      : "";
     lines.push(`complete -c ${name} -f`);
     for (const row of rows) {
       if (row.extra && name !== "nephos") continue;
@@ -133,9 +201,13 @@ function fish(): string {
         : ` -x${words.length > 0 ? ` -a ${fishText(words.join(" "))}` : ""}`;
       lines.push(`complete -c ${name}${condition} ${form}${value} -d ${fishText(summary(row))}`);
     }
+    lines.push(`complete -c ${name} -s h -l help -d 'Print help'`);
+  }
+  for (const [name, text] of COMMANDS) {
+    lines.push(`complete -c nephos -n __fish_use_subcommand -a ${name} -d ${fishText(text)}`);
   }
   lines.push(
-    "complete -c nephos -n __fish_use_subcommand -a 'remote openapi completion'",
+    `complete -c nephos -n '__fish_seen_subcommand_from completion' -a '${SHELLS.join(" ")}'`,
     "complete -c ch-remote -f",
   );
   for (
@@ -154,16 +226,7 @@ function fish(): string {
 
 const SCRIPTS: Readonly<Record<(typeof SHELLS)[number], () => string>> = { bash, zsh, fish };
 
-/** Answers `nephos completion <shell>`. */
-export function completionCommand(argv: readonly string[]): PrintCommand {
-  const shell = SHELLS.find((name) => name === argv[0]);
-  if (shell === undefined || argv.length !== 1) {
-    return {
-      kind: "print",
-      text: `Usage: nephos completion <${SHELLS.join("|")}>\n`,
-      stream: argv[0] === "--help" ? "stdout" : "stderr",
-      exitCode: argv[0] === "--help" ? 0 : USAGE_EXIT_CODE,
-    };
-  }
-  return { kind: "print", text: SCRIPTS[shell](), stream: "stdout", exitCode: 0 };
+/** The script for `shell`. */
+export function completionScript(shell: (typeof SHELLS)[number]): string {
+  return SCRIPTS[shell]();
 }

@@ -89,7 +89,7 @@ function optionLines(row: OptionRow): string[] {
 }
 
 /** Sub-commands of the personality `nephos`. */
-const COMMANDS = [
+export const COMMANDS = [
   ["remote", "Control a running VMM; see `nephos remote --help`"],
   ["openapi", "Print the OpenAPI document of the REST API"],
   ["completion", "Print a completion script for bash, zsh or fish"],
@@ -118,6 +118,12 @@ export function vmmHelp(program: string, extras: boolean): string {
   }
   lines.push("  -h, --help", `${" ".repeat(TEXT_INDENT)}Print this text.`);
   return lines.join("\n") + "\n";
+}
+
+/** The help text of a sub-command that has no options. `usage`: what stands behind its name. */
+export function commandHelp(name: (typeof COMMANDS)[number][0], usage: string): string {
+  const [, summary] = COMMANDS.find(([command]) => command === name)!;
+  return `${summary}.\n\nUsage: ${`nephos ${name} ${usage}`.trim()}\n`;
 }
 
 /** The version text of the VMM. `verbose` adds the features. */

@@ -48,10 +48,22 @@ shellTest(
       assert.equal(await complete("nephos", "--serial", ""), "off pty tty null file= socket=");
       assert.equal(await complete("nephos", "--disk", "path=a,reado"), "path=a,readonly=");
       assert.equal(await complete("nephos", "--disk", "path=a", "path=b,image"), "path=b,image_type=");
+      assert.equal(await complete("nephos", "--disk", "path", "=", "a,readonly", "=", "o"), "on off");
+      assert.equal(
+        await complete("nephos", "--disk", "path", "=", "a,image_type", "="),
+        "raw qcow2 vhd vhdx vmdk",
+      );
+      assert.equal(await complete("nephos", "--disk", "path", "=", "a,reado"), "a,readonly=");
+      assert.equal(await complete("nephos", "--seccomp", "=", "e"), "errno");
+      assert.equal(await complete("nephos", "--disk", "path", "=", path), path);
       assert.equal(await complete("nephos", "rem"), "remote");
       assert.equal(await complete("cloud-hypervisor", "--seccomp", "e"), "errno");
       assert.equal(await complete("nephos", "remote", "add-n"), "add-net");
       assert.equal(await complete("ch-remote", "power"), "power-button");
+      assert.equal(await complete("ch-remote", "resize", "--m"), "--memory");
+      assert.equal(await complete("nephos", "completion", ""), "bash zsh fish");
+      assert.equal(await complete("nephos", "--conf"), "--config");
+      assert.equal(await complete("cloud-hypervisor", "--conf"), "");
     }),
 );
 
@@ -69,10 +81,43 @@ shellTest(
       assert.ok((await complete("nephos --serial ")).includes("file="));
       assert.ok((await complete("ch-remote re")).includes("remove-device"));
       assert.ok((await complete("nephos remote add-n")).includes("add-net"));
+      assert.deepEqual((await complete("nephos completion f")).slice(0, 1), ["fish"]);
     }),
 );
 
-shellTest("zsh", hasZsh, "zsh takes the script", () =>
-  withScript("zsh", async (path) => {
-    await run("zsh", "-n", path);
-  }));
+/** Start of an interactive zsh that has read the script as the documentation says; `nephos` shows its arguments. */
+const ZSH_START = (script: string) =>
+  `PS1=READY; autoload -U compinit; compinit -D -u; source ${script}; nephos() { print -r -- "<$*>"; }`;
+
+/** Types the line `$1` and a tabulator into it. */
+const ZSH_TYPES = `zmodload zsh/zpty
+zpty shell zsh -i
+zpty -r -m shell output '*READY*'
+zpty -w -n shell "$1"$'\\t\\n'
+zpty -r -m shell output '*<*>*'
+print -r -- "$output"`;
+
+shellTest(
+  "zsh",
+  hasZsh,
+  "zsh completes options, parameters and sub-commands",
+  () =>
+    withScript("zsh", async (path) => {
+      const home = await Deno.makeTempDir();
+      try {
+        await Deno.writeTextFile(`${home}/.zshrc`, ZSH_START(path));
+        const complete = async (line: string) => {
+          const output = await run("env", `ZDOTDIR=${home}`, "zsh", "-f", "-c", ZSH_TYPES, "zsh", line);
+          return /<(.*)>/.exec(output)?.[1].trim();
+        };
+        assert.equal(await complete("nephos rem"), "remote");
+        assert.equal(await complete("nephos --ker"), "--kernel");
+        assert.equal(await complete("nephos --conf"), "--config");
+        assert.equal(await complete("nephos --serial soc"), "--serial socket=");
+        assert.equal(await complete("nephos completion fi"), "completion fish");
+        assert.equal(await complete("nephos remote power"), "remote power-button");
+      } finally {
+        await Deno.remove(home, { recursive: true });
+      }
+    }),
+);
