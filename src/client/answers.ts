@@ -7,11 +7,7 @@
 import type { z } from "zod";
 import { VmCountersSchema, VmInfoSchema } from "@schemas/api/vm_info.ts";
 import { type Plan, planOf } from "@schemas/json/plan.ts";
-
-/** An answer that has not the form it should have. */
-export class AnswerError extends Error {
-  override readonly name = "AnswerError";
-}
+import { isRecord, readObject } from "./answer_error.ts";
 
 /** JSON with integers beyond 2^53 as `bigint`. */
 function parseExact(text: string): unknown {
@@ -22,9 +18,6 @@ function parseExact(text: string): unknown {
   };
   return JSON.parse(text, revive as (key: string, value: unknown) => unknown);
 }
-
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  value !== null && typeof value === "object" && !Array.isArray(value);
 
 function typed(plan: Plan, value: unknown): unknown {
   if (value === null || value === undefined) return undefined;
@@ -66,14 +59,7 @@ function mapped(
 }
 
 function readAnswer<S extends z.ZodType>(schema: S, text: string): z.infer<S> {
-  let value: unknown;
-  try {
-    value = parseExact(text);
-  } catch (error) {
-    throw new AnswerError("The VMM's answer is not JSON", { cause: error });
-  }
-  if (!isRecord(value)) throw new AnswerError("The VMM's answer is not an object");
-  return typed(planOf(schema), value) as z.infer<S>;
+  return typed(planOf(schema), readObject(text, parseExact)) as z.infer<S>;
 }
 
 /** Answer of `vm.info`. @throws AnswerError */

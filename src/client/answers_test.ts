@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { AnswerError, readVmCounters, readVmInfo } from "./answers.ts";
+import { AnswerError } from "./answer_error.ts";
+import { readVmCounters, readVmInfo } from "./answers.ts";
 
 Deno.test("readVmInfo() gives 64-bit fields as bigint, all others as they are", () => {
   const info = readVmInfo(

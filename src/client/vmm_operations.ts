@@ -23,6 +23,7 @@ import type {
 } from "@schemas/api/virtio_devices.ts";
 import type { VmConfigSchema } from "@schemas/api/vm_config.ts";
 import type { PciDeviceInfo, VmCounters, VmInfo, VmmPingResponse } from "@schemas/api/vm_info.ts";
+import { readObject } from "./answer_error.ts";
 
 /** What a structure is given as: fields with defaults may be left out. */
 type Given<S extends z.ZodType> = z.input<S>;
@@ -34,13 +35,15 @@ export type VmConfigInput = Given<typeof VmConfigSchema>;
 export interface RequestOptions {
   /** Descriptors to send along. They stay open here. */
   readonly fds?: readonly number[];
+  /** Ends the wait for the answer with the signal's reason. What was asked for may be done all the same. */
+  readonly signal?: AbortSignal;
 }
 
 /** The operations of a VMM. */
 export abstract class VmmOperations {
   /**
    * Sends one request; returns the answer's body, undefined when it has none. `endpoint` as `vm.info`; `body` may hold `bigint`.
-   * @throws ApiError for an error status
+   * @throws ApiError for an error status, the reason of an aborted `signal`
    */
   abstract request(
     method: "GET" | "PUT",
@@ -53,73 +56,74 @@ export abstract class VmmOperations {
   abstract events(options?: { readonly signal?: AbortSignal }): AsyncGenerator<VmmEvent, void>;
 
   /** Who answers: version, process id, features. */
-  async ping(): Promise<VmmPingResponse> {
-    return JSON.parse(await this.request("GET", "vmm.ping") ?? "null");
+  async ping(options?: RequestOptions): Promise<VmmPingResponse> {
+    const text = await this.request("GET", "vmm.ping", undefined, options) ?? "";
+    return readObject(text) as unknown as VmmPingResponse;
   }
 
   /** Ends the VMM, and its VM with it. */
-  async shutdownVmm(): Promise<void> {
-    await this.request("PUT", "vmm.shutdown");
+  async shutdownVmm(options?: RequestOptions): Promise<void> {
+    await this.request("PUT", "vmm.shutdown", undefined, options);
   }
 
   /** Creates a VM, not booted. */
-  async create(config: VmConfigInput): Promise<void> {
-    await this.request("PUT", "vm.create", config);
+  async create(config: VmConfigInput, options?: RequestOptions): Promise<void> {
+    await this.request("PUT", "vm.create", config, options);
   }
 
   /** Deletes the VM; a running one is shut down first. */
-  async delete(): Promise<void> {
-    await this.request("PUT", "vm.delete");
+  async delete(options?: RequestOptions): Promise<void> {
+    await this.request("PUT", "vm.delete", undefined, options);
   }
 
-  async boot(): Promise<void> {
-    await this.request("PUT", "vm.boot");
+  async boot(options?: RequestOptions): Promise<void> {
+    await this.request("PUT", "vm.boot", undefined, options);
   }
 
   /** Stops the VM without asking the guest; its configuration stays. */
-  async shutdown(): Promise<void> {
-    await this.request("PUT", "vm.shutdown");
+  async shutdown(options?: RequestOptions): Promise<void> {
+    await this.request("PUT", "vm.shutdown", undefined, options);
   }
 
-  async reboot(): Promise<void> {
-    await this.request("PUT", "vm.reboot");
+  async reboot(options?: RequestOptions): Promise<void> {
+    await this.request("PUT", "vm.reboot", undefined, options);
   }
 
   /** Presses the power button; what happens is up to the guest. */
-  async powerButton(): Promise<void> {
-    await this.request("PUT", "vm.power-button");
+  async powerButton(options?: RequestOptions): Promise<void> {
+    await this.request("PUT", "vm.power-button", undefined, options);
   }
 
-  async pause(): Promise<void> {
-    await this.request("PUT", "vm.pause");
+  async pause(options?: RequestOptions): Promise<void> {
+    await this.request("PUT", "vm.pause", undefined, options);
   }
 
-  async resume(): Promise<void> {
-    await this.request("PUT", "vm.resume");
+  async resume(options?: RequestOptions): Promise<void> {
+    await this.request("PUT", "vm.resume", undefined, options);
   }
 
   /** Injects a non-maskable interrupt. */
-  async nmi(): Promise<void> {
-    await this.request("PUT", "vm.nmi");
+  async nmi(options?: RequestOptions): Promise<void> {
+    await this.request("PUT", "vm.nmi", undefined, options);
   }
 
   /** State, configuration and devices of the VM. @throws ApiError with status 404 when there is none */
-  async info(): Promise<VmInfo> {
-    const text = await this.request("GET", "vm.info") ?? "";
+  async info(options?: RequestOptions): Promise<VmInfo> {
+    const text = await this.request("GET", "vm.info", undefined, options) ?? "";
     const { readVmInfo } = await import("./answers.ts");
     return readVmInfo(text);
   }
 
   /** Counters of the running VM, by device, 64-bit exact. */
-  async counters(): Promise<VmCounters> {
-    const text = await this.request("GET", "vm.counters") ?? "";
+  async counters(options?: RequestOptions): Promise<VmCounters> {
+    const text = await this.request("GET", "vm.counters", undefined, options) ?? "";
     const { readVmCounters } = await import("./answers.ts");
     return readVmCounters(text);
   }
 
   /** Writes a snapshot of the paused VM into the directory of a `file://` URL. */
-  async snapshot(destination_url: string): Promise<void> {
-    await this.request("PUT", "vm.snapshot", { destination_url });
+  async snapshot(destination_url: string, options?: RequestOptions): Promise<void> {
+    await this.request("PUT", "vm.snapshot", { destination_url }, options);
   }
 
   /** Restores a snapshot. `fds`: those of `net_fds` in order, then those of `vfio_fds`, then the iommufd. */
@@ -128,26 +132,29 @@ export abstract class VmmOperations {
   }
 
   /** Writes a core dump to the file of a `file://` URL, which must not exist. */
-  async coredump(destination_url: string): Promise<void> {
-    await this.request("PUT", "vm.coredump", { destination_url });
+  async coredump(destination_url: string, options?: RequestOptions): Promise<void> {
+    await this.request("PUT", "vm.coredump", { destination_url }, options);
   }
 
   /** Changes vCPUs, memory, balloon; what is left out stays. */
-  async resize(request: VmResize): Promise<void> {
-    await this.request("PUT", "vm.resize", request);
+  async resize(request: VmResize, options?: RequestOptions): Promise<void> {
+    await this.request("PUT", "vm.resize", request, options);
   }
 
-  async resizeZone(request: VmResizeZone): Promise<void> {
-    await this.request("PUT", "vm.resize-zone", request);
+  async resizeZone(request: VmResizeZone, options?: RequestOptions): Promise<void> {
+    await this.request("PUT", "vm.resize-zone", request, options);
   }
 
-  async resizeDisk(request: VmResizeDisk): Promise<void> {
-    await this.request("PUT", "vm.resize-disk", request);
+  async resizeDisk(request: VmResizeDisk, options?: RequestOptions): Promise<void> {
+    await this.request("PUT", "vm.resize-disk", request, options);
   }
 
   /** Each `add…`: adds a device; the answer is where a running VM has it, undefined for one that is not booted. */
-  addDisk(config: Given<typeof DiskConfigSchema>): Promise<PciDeviceInfo | undefined> {
-    return this.#add("disk", config);
+  addDisk(
+    config: Given<typeof DiskConfigSchema>,
+    options?: RequestOptions,
+  ): Promise<PciDeviceInfo | undefined> {
+    return this.#add("disk", config, options);
   }
 
   /** `fds`: open taps, one per queue pair. */
@@ -158,26 +165,36 @@ export abstract class VmmOperations {
     return this.#add("net", config, options);
   }
 
-  addFs(config: Given<typeof FsConfigSchema>): Promise<PciDeviceInfo | undefined> {
-    return this.#add("fs", config);
+  addFs(config: Given<typeof FsConfigSchema>, options?: RequestOptions): Promise<PciDeviceInfo | undefined> {
+    return this.#add("fs", config, options);
   }
 
-  addPmem(config: Given<typeof PmemConfigSchema>): Promise<PciDeviceInfo | undefined> {
-    return this.#add("pmem", config);
+  addPmem(
+    config: Given<typeof PmemConfigSchema>,
+    options?: RequestOptions,
+  ): Promise<PciDeviceInfo | undefined> {
+    return this.#add("pmem", config, options);
   }
 
-  addVsock(config: Given<typeof VsockConfigSchema>): Promise<PciDeviceInfo | undefined> {
-    return this.#add("vsock", config);
+  addVsock(
+    config: Given<typeof VsockConfigSchema>,
+    options?: RequestOptions,
+  ): Promise<PciDeviceInfo | undefined> {
+    return this.#add("vsock", config, options);
   }
 
-  addVdpa(config: Given<typeof VdpaConfigSchema>): Promise<PciDeviceInfo | undefined> {
-    return this.#add("vdpa", config);
+  addVdpa(
+    config: Given<typeof VdpaConfigSchema>,
+    options?: RequestOptions,
+  ): Promise<PciDeviceInfo | undefined> {
+    return this.#add("vdpa", config, options);
   }
 
   addGenericVhostUser(
     config: Given<typeof GenericVhostUserConfigSchema>,
+    options?: RequestOptions,
   ): Promise<PciDeviceInfo | undefined> {
-    return this.#add("generic-vhost-user", config);
+    return this.#add("generic-vhost-user", config, options);
   }
 
   /** `fds`: at most one, the VFIO device. */
@@ -188,13 +205,16 @@ export abstract class VmmOperations {
     return this.#add("device", config, options);
   }
 
-  addUserDevice(config: Given<typeof UserDeviceConfigSchema>): Promise<PciDeviceInfo | undefined> {
-    return this.#add("user-device", config);
+  addUserDevice(
+    config: Given<typeof UserDeviceConfigSchema>,
+    options?: RequestOptions,
+  ): Promise<PciDeviceInfo | undefined> {
+    return this.#add("user-device", config, options);
   }
 
   /** Removes a device; a running guest is only asked to let it go, see the event `device-removed`. */
-  async removeDevice(id: string): Promise<void> {
-    await this.request("PUT", "vm.remove-device", { id });
+  async removeDevice(id: string, options?: RequestOptions): Promise<void> {
+    await this.request("PUT", "vm.remove-device", { id }, options);
   }
 
   /** Receives a VM; returns when the migration is over. */
@@ -206,12 +226,12 @@ export abstract class VmmOperations {
   }
 
   /** Starts to send the VM; see the events for how it goes. */
-  async sendMigration(data: Given<typeof SendMigrationDataSchema>): Promise<void> {
-    await this.request("PUT", "vm.send-migration", data);
+  async sendMigration(data: Given<typeof SendMigrationDataSchema>, options?: RequestOptions): Promise<void> {
+    await this.request("PUT", "vm.send-migration", data, options);
   }
 
   async #add(kind: string, config: unknown, options?: RequestOptions): Promise<PciDeviceInfo | undefined> {
     const text = await this.request("PUT", `vm.add-${kind}`, config, options);
-    return text === undefined ? undefined : JSON.parse(text);
+    return text === undefined ? undefined : readObject(text) as unknown as PciDeviceInfo;
   }
 }

@@ -7,6 +7,7 @@
 import { close, duplicate } from "@ffi/libc/fd.ts";
 import { umask } from "@ffi/libc/thread.ts";
 import type { VmmEvent } from "@schemas/api/event.ts";
+import { abortable } from "@vmm/base/abortable.ts";
 import { PassedDescriptors } from "@vmm/api/passed_descriptors.ts";
 import { type Dialect, VmmService } from "@vmm/api/serve_service.ts";
 import { ApiError, messagesIn } from "@vmm/client/api_error.ts";
@@ -88,11 +89,13 @@ export class Vmm extends VmmOperations implements AsyncDisposable {
     method: "GET" | "PUT",
     endpoint: string,
     body?: unknown,
-    { fds = [] }: RequestOptions = {},
+    { fds = [], signal }: RequestOptions = {},
   ): Promise<string | undefined> {
+    signal?.throwIfAborted();
     const bytes = body === undefined ? NO_BODY : new TextEncoder().encode(writeBody(body));
     const passed = fds.length === 0 ? undefined : new PassedDescriptors(fds.map(duplicate), close);
-    const answer = await this.#service.router({ method, path: API_ROOT + endpoint, body: bytes }, passed);
+    const request = { method, path: API_ROOT + endpoint, body: bytes };
+    const answer = await abortable(Promise.resolve(this.#service.router(request, passed)), signal);
     const text = answer.body ?? "";
     if (answer.status < 200 || answer.status > 299) {
       throw new ApiError(answer.status, endpoint, messagesIn(text), text);

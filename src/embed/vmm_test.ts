@@ -22,6 +22,16 @@ Deno.test("Vmm answers without a socket, with the statuses and types of the REST
   assert.match(vmm.metrics(), /^nephos_vm_state\{state="Created"\} 1$/m);
 });
 
+Deno.test("Vmm: a signal ends the wait, not the operation", async () => {
+  await using vmm = await Vmm.start();
+  const abort = new AbortController();
+  const creating = vmm.create(CONFIG, { signal: abort.signal });
+  abort.abort(new Error("enough"));
+  await assert.rejects(creating, { message: "enough" });
+  await assert.rejects(vmm.delete({ signal: abort.signal }), { message: "enough" });
+  assert.equal((await vmm.info()).state, "Created");
+});
+
 Deno.test("Vmm: events from before the first next() to the end", async () => {
   const vmm = await Vmm.start();
   const events = vmm.events();

@@ -53,9 +53,24 @@ function pathFault(path: string): Error | undefined {
     : undefined;
 }
 
+/** A connection to the UNIX socket at `path`. @throws a system error with `code`, or Error for a path that is too long */
+export function openSocket(path: string): Promise<Socket> {
+  const fault = pathFault(path);
+  if (fault !== undefined) return Promise.reject(fault);
+  return new Promise((resolve, reject) => {
+    const socket = connect({ path });
+    socket.once("error", reject);
+    socket.once("connect", () => {
+      socket.removeListener("error", reject);
+      resolve(socket);
+    });
+  });
+}
+
 /** A connection to a VMM, for one request. */
 export class RemoteConnection {
-  readonly #socket: Socket;
+  #socket: Socket;
+  #closed = false;
   readonly #path: string;
 
   private constructor(socket: Socket, path: string) {
@@ -64,17 +79,8 @@ export class RemoteConnection {
   }
 
   /** Connects to the socket at `path`. @throws a system error with `code`, or Error for a path that is too long */
-  static open(path: string): Promise<RemoteConnection> {
-    const fault = pathFault(path);
-    if (fault !== undefined) return Promise.reject(fault);
-    return new Promise((resolve, reject) => {
-      const socket = connect({ path });
-      socket.once("error", reject);
-      socket.once("connect", () => {
-        socket.removeListener("error", reject);
-        resolve(new RemoteConnection(socket, path));
-      });
-    });
+  static async open(path: string): Promise<RemoteConnection> {
+    return new RemoteConnection(await openSocket(path), path);
   }
 
   /**
@@ -85,17 +91,15 @@ export class RemoteConnection {
     const head = new TextEncoder().encode(requestHead(request));
     if (request.fds.length === 0) return await respond(this.#socket, head, requestRest(request));
     // Descriptors need a message of their own kind, which an adopted socket cannot send any more.
-    this.close();
-    const socket = await sendWithDescriptors(this.#path, head, request.fds);
-    try {
-      return await respond(socket, requestRest(request));
-    } finally {
-      socket.destroy();
-    }
+    this.#socket.destroy();
+    this.#socket = await sendWithDescriptors(this.#path, head, request.fds);
+    if (this.#closed) this.#socket.destroy();
+    return await respond(this.#socket, requestRest(request));
   }
 
-  /** Closes the connection. Never throws. */
+  /** Closes the connection; an exchange under way never settles then. Never throws. */
   close(): void {
+    this.#closed = true;
     this.#socket.destroy();
   }
 }

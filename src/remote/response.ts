@@ -9,6 +9,8 @@ export interface HttpResponse {
   readonly status: number;
   /** Undefined when none was announced, which is not the same as an empty one. */
   readonly body: string | undefined;
+  /** The server closed the connection before the announced end. */
+  readonly cutShort?: true;
 }
 
 /** A response that cannot be read; `message` and the `cause`'s are the texts of the original's client. */
@@ -132,8 +134,9 @@ export class ResponseReader {
   end(): HttpResponse {
     if (!this.#findHead()) throw new ResponseError("HTTP output is missing protocol statement");
     const { status, framing, bodyAt } = this.#head!;
-    const body = this.#bytes.subarray(bodyAt, this.#length);
-    return { status, body: framing.kind === "none" ? undefined : decoder.decode(body) };
+    if (framing.kind === "none") return { status, body: undefined };
+    const body = decoder.decode(this.#bytes.subarray(bodyAt, this.#length));
+    return framing.kind === "close" ? { status, body } : { status, body, cutShort: true };
   }
 
   #append(chunk: Uint8Array): void {

@@ -7,10 +7,12 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { VmmEvent } from "@schemas/api/event.ts";
 import { ApiError } from "@vmm/client/api_error.ts";
+import { AnswerError } from "@vmm/client/answer_error.ts";
 import { EventStreamError } from "@vmm/client/event_decoder.ts";
 import { VmmClient } from "@vmm/client/vmm_client.ts";
 import type { OperationName } from "@vmm/api/command.ts";
 import { type Situation, verdictOf } from "@vmm/api/state_matrix.ts";
+import { ResponseError } from "@vmm/remote/response.ts";
 import { missing, ROOT, testWith } from "@tests/framework/programs.ts";
 import { HALT, pvhElf } from "@tests/framework/tiny_guest.ts";
 import { Vm } from "@tests/framework/vm.ts";
@@ -176,7 +178,79 @@ testWith(
 );
 
 testWith({ binary: true }, "VmmClient: nobody listens", async () => {
-  await assert.rejects(new VmmClient("/nonexistent/socket").ping(), { code: "ENOENT" });
+  for (
+    const [path, expected] of [
+      ["/nonexistent/socket", { code: "ENOENT" }],
+      ["", { code: "EINVAL" }],
+      ["/".padEnd(200, "x"), { message: "path must be shorter than SUN_LEN" }],
+    ] as const
+  ) {
+    const client = new VmmClient(path);
+    await assert.rejects(client.ping(), expected);
+    await assert.rejects(client.events().next(), expected);
+  }
+});
+
+/** Asks a server that answers with `answer` and closes the connection, or with nothing and keeps it. */
+async function askOf(
+  answer: string | undefined,
+  ask: (client: VmmClient) => Promise<unknown>,
+): Promise<void> {
+  const directory = await Deno.makeTempDir({ prefix: "client-" });
+  const path = join(directory, "api.sock");
+  const listener = Deno.listen({ transport: "unix", path });
+  const serving = (async () => {
+    using connection = await listener.accept();
+    const buffer = new Uint8Array(1 << 16);
+    await connection.read(buffer);
+    if (answer !== undefined) await connection.write(new TextEncoder().encode(answer));
+    else while (await connection.read(buffer) !== null);
+  })();
+  try {
+    await ask(new VmmClient(path));
+    await serving;
+  } finally {
+    listener.close();
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+Deno.test("VmmClient: answers that make no sense are errors a program can tell", async () => {
+  const body = (text: string) => `HTTP/1.1 200 OK\r\nContent-Length: ${text.length}\r\n\r\n${text}`;
+  const events = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+  const ping = (client: VmmClient) => client.ping();
+  const next = (client: VmmClient) => client.events().next();
+  for (
+    const [answer, ask, kind] of [
+      [body("nonsense"), ping, AnswerError],
+      [body("null"), ping, AnswerError],
+      ["HTTP/1.1 204 \r\n\r\n", ping, AnswerError],
+      [body("[]"), (client: VmmClient) => client.addDisk({ path: "/a" }), AnswerError],
+      [body("{}").slice(0, -1), ping, AnswerError],
+      ["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", (client: VmmClient) => client.boot(), AnswerError],
+      ["", ping, ResponseError],
+      ["nonsense\r\n\r\n", ping, ResponseError],
+      ["", next, EventStreamError],
+      ["HTTP/1.1 200", next, EventStreamError],
+      [`${events}data: nonsense\n\n`, next, AnswerError],
+    ] as const
+  ) {
+    await askOf(answer, (client) => assert.rejects(ask(client), kind, answer));
+  }
+});
+
+Deno.test("VmmClient: a signal ends the wait for a VMM that does not answer", async () => {
+  const reason = new Error("enough");
+  const isReason = (error: unknown) => error === reason;
+  for (const fds of [[], [0]]) {
+    await askOf(undefined, async (client) => {
+      const abort = new AbortController();
+      const waiting = client.addNet({}, { fds, signal: abort.signal });
+      abort.abort(reason);
+      await assert.rejects(waiting, isReason);
+      await assert.rejects(client.ping({ signal: abort.signal }), isReason);
+    });
+  }
 });
 
 testWith({ binary: true }, "the examples run", async () => {
