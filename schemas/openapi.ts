@@ -26,6 +26,8 @@ const FAILURE_TEXTS: Readonly<Record<FailureStatus, string>> = {
 };
 
 const ERROR_COMPONENT = "ErrorMessages";
+/** Where the named schemas are. */
+const COMPONENTS = "#/components/schemas/";
 
 /** The whole document, a new object at each call. */
 export function openApiDocument(): JsonObject {
@@ -61,7 +63,7 @@ function operation(endpoint: Endpoint, components: Components): JsonObject {
   for (const status of endpoint.failures) {
     responses[status] = {
       description: FAILURE_TEXTS[status],
-      content: content({ $ref: `#/components/schemas/${ERROR_COMPONENT}` }),
+      content: content({ $ref: COMPONENTS + ERROR_COMPONENT }),
     };
   }
   const result: JsonObject = { summary: endpoint.summary, responses };
@@ -132,7 +134,12 @@ class Components {
       this.byName.set(name, {});
       this.byName.set(name, make());
     }
-    return { $ref: `#/components/schemas/${name}` };
+    return { $ref: COMPONENTS + name };
+  }
+
+  /** The component `reference` leads to; undefined when it is none. */
+  private target({ $ref }: JsonObject): JsonObject | undefined {
+    return typeof $ref === "string" ? this.byName.get($ref.slice(COMPONENTS.length)) : undefined;
   }
 
   private plain(schema: z.core.$ZodType): JsonObject {
@@ -172,11 +179,12 @@ class Components {
     const wrapped = def.type === "optional" || def.type === "default";
     const inner = wrapped ? def.innerType : field;
     const beside: JsonObject = { ...(inner as z.ZodType).meta() as JsonObject | undefined };
-    if (nullable) beside.nullable = true;
     // A reference to a structure stands for its own defaults.
     const isStructure = traitsOf(inner)?.kind === "struct";
     if (def.type === "default" && !isStructure) beside.default = plainNumber(def.defaultValue);
     const reference = this.reference(inner);
+    // Beside a reference `nullable` has no effect: what is referred to has to take the null.
+    if (nullable) Object.assign(this.target(reference) ?? beside, { nullable });
     if (Object.keys(beside).length === 0) return reference;
     // What stands beside a plain reference is ignored by readers of OpenAPI 3.0.
     return "$ref" in reference ? { allOf: [reference], ...beside } : { ...reference, ...beside };

@@ -38,6 +38,18 @@ Deno.test("openApiDocument() describes a property with its real default and widt
   assert.deepEqual(schemas.VmResizeZone.required, ["id", "desired_ram"]);
 });
 
+Deno.test("openApiDocument() lets a null pass where one is written", () => {
+  const { bandwidth } = schemas.RateLimiterConfig.properties as JsonObject;
+  assert.deepEqual(bandwidth, {
+    allOf: [{ $ref: "#/components/schemas/TokenBucket" }],
+    description: "Limit in bytes",
+  });
+  const { nullable, type, properties } = schemas.TokenBucket;
+  assert.deepEqual({ nullable, type }, { nullable: true, type: "object" });
+  const { description: _, ...burst } = (properties as Record<string, JsonObject>).one_time_burst;
+  assert.deepEqual(burst, { type: "integer", format: "uint64", nullable: true });
+});
+
 Deno.test("openApiDocument() is plain JSON", () => {
   assert.deepEqual(JSON.parse(JSON.stringify(document)), document);
 });
