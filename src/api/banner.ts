@@ -12,12 +12,16 @@ const DEFAULT_MEMORY_BYTES = 512n * MIB;
 /** The banner, with line ends. `apiServer` is a path or a descriptor's name, undefined without API. */
 export function startBanner(apiServer: string | undefined, config: VmConfig | undefined): string {
   const payload = config?.payload;
+  const memoryBytes = (config?.memory.zones ?? []).reduce(
+    (sum, { size }) => sum + size,
+    config?.memory.size ?? DEFAULT_MEMORY_BYTES,
+  );
   const disks = (config?.disks ?? []).map((disk) => disk.path ?? disk.vhost_socket ?? "None");
   const lines = [
     "Cloud Hypervisor Guest",
     `    API server: ${apiServer ?? "None"}`,
     `    vCPUs: ${config?.cpus.boot_vcpus ?? DEFAULT_VCPUS}`,
-    `    Memory: ${(config?.memory.size ?? DEFAULT_MEMORY_BYTES) / MIB} MB`,
+    `    Memory: ${memoryBytes / MIB} MB`,
     `    Kernel: ${payload?.kernel ?? payload?.firmware ?? "None"}`,
     `    Kernel cmdline: ${payload?.cmdline ?? ""}`,
     `    Disk(s): ${disks.length === 0 ? "None" : disks.join(", ")}`,

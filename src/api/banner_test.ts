@@ -10,6 +10,12 @@ Deno.test("startBanner() shows the defaults of a program that waits", () => {
   );
 });
 
+Deno.test("startBanner() adds up the zones of the memory", () => {
+  const zones = [{ id: "a", size: 1n << 28n }, { id: "b", size: 1n << 29n }];
+  const config = { cpus: { boot_vcpus: 1 }, memory: { size: 0n, zones } } as unknown as VmConfig;
+  assert.match(startBanner(undefined, config), /^ {4}Memory: 768 MB$/m);
+});
+
 Deno.test("startBanner() shows the VM of the command line", () => {
   const config = {
     cpus: { boot_vcpus: 4 },
