@@ -16,7 +16,14 @@ export interface Header {
 
 const U32_MAX = 0xffff_ffff;
 const DIGITS = /^\+?[0-9]+$/;
-const utf8 = new TextDecoder();
+const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
+
+const OUTER_BLANKS = /^\p{White_Space}+|\p{White_Space}+$/gu;
+
+/** As `trim()`, for what Unicode calls blank: U+0085 is, U+FEFF is not. */
+export function trimmed(text: string): string {
+  return text.replace(OUTER_BLANKS, "");
+}
 
 const invalid = (text: string): HeaderFault => `Invalid header. Reason: ${text}`;
 const invalidValue = (name: string, value: string): HeaderFault =>
@@ -52,22 +59,22 @@ export function splitHeader(line: Uint8Array): Header | HeaderFault | undefined 
   const text = utf8.decode(line);
   if (colon < 0) return invalid(`Header is incorrectly formatted. Key: ${text}`);
   const end = text.indexOf(":");
-  return { name: text.slice(0, end).trim().toLowerCase(), value: text.slice(end + 1) };
+  return { name: trimmed(text.slice(0, end)).toLowerCase(), value: text.slice(end + 1) };
 }
 
 /** Body length in bytes, up to 2^32−1. */
 export function parseContentLength(value: string): number | HeaderFault {
-  const text = value.trim();
+  const text = trimmed(value);
   const length = DIGITS.test(text) ? Number(text) : NaN;
   return length <= U32_MAX ? length : invalidValue("Content-Length", value);
 }
 
 /** Refuses a client that takes nothing unencoded: we never encode. */
 export function checkAcceptEncoding(value: string): HeaderFault | undefined {
-  const text = value.trim();
+  const text = trimmed(value);
   if (text === "") return "Invalid request.";
   for (const item of text.split(",")) {
-    const coding = item.trim();
+    const coding = trimmed(item);
     const refused = coding === "identity;q=0" || (coding === "*;q=0" && !text.includes("identity"));
     if (refused) return invalidValue("Accept-Encoding", item);
   }

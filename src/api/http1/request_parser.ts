@@ -5,7 +5,13 @@
  * spec/observed.md "HTTP"; limits and error texts observed on the original.
  */
 import { MAX_BODY_BYTES } from "../http_message.ts";
-import { checkAcceptEncoding, type HeaderFault, parseContentLength, splitHeader } from "./headers.ts";
+import {
+  checkAcceptEncoding,
+  type HeaderFault,
+  parseContentLength,
+  splitHeader,
+  trimmed,
+} from "./headers.ts";
 import { utf8Fault } from "./utf8_fault.ts";
 
 /** A complete request. */
@@ -177,7 +183,7 @@ export class RequestParser {
       case "accept-encoding":
         return checkAcceptEncoding(header.value);
       case "expect":
-        if (header.value.trim() === "100-continue") this.#expectsContinue = true;
+        if (trimmed(header.value) === "100-continue") this.#expectsContinue = true;
         return undefined;
       default:
         return undefined;
