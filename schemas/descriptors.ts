@@ -27,3 +27,14 @@ export function withoutDescriptors(config: VmConfig): VmConfig {
     ...(config.devices && { devices: config.devices.map(withoutDeviceDescriptor) }),
   };
 }
+
+/** Ids of the devices that come with descriptor numbers; undefined for one without an id. Never throws. */
+export function descriptorHolders(
+  { net = [], devices = [] }: Pick<VmConfig, "net" | "devices">,
+): (string | undefined)[] {
+  const holders = [
+    ...net.filter(({ fds }) => fds !== undefined),
+    ...devices.filter(({ fd }) => fd !== undefined),
+  ];
+  return holders.map(({ id }) => id);
+}

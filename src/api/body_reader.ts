@@ -29,7 +29,12 @@ import {
   VsockConfigSchema,
 } from "@schemas/api/virtio_devices.ts";
 import { VmConfigSchema } from "@schemas/api/vm_config.ts";
-import { withoutDescriptors, withoutDeviceDescriptor, withoutNetDescriptors } from "@schemas/descriptors.ts";
+import {
+  descriptorHolders,
+  withoutDescriptors,
+  withoutDeviceDescriptor,
+  withoutNetDescriptors,
+} from "@schemas/descriptors.ts";
 import { readJson } from "@schemas/json/reader.ts";
 import { shortened } from "@vmm/errors/place.ts";
 import { log } from "@vmm/log/logger.ts";
@@ -45,6 +50,8 @@ interface BodyKind<N extends OperationName> {
   readonly schema: z.ZodType<OperationBodies[N]>;
   /** Removes descriptor numbers: they mean nothing in this process. */
   readonly clean?: (body: OperationBodies[N]) => OperationBodies[N];
+  /** Devices with such numbers. */
+  readonly holders?: (body: OperationBodies[N]) => readonly (string | undefined)[];
   /** Whether `count` descriptors fit the body; any number does when absent. */
   readonly fits?: (body: OperationBodies[N], count: number) => boolean;
 }
@@ -62,7 +69,7 @@ function restoreDescriptors(body: RestoreConfig): number {
 const KINDS: {
   readonly [N in OperationName as undefined extends OperationBodies[N] ? never : N]: BodyKind<N>;
 } = {
-  "vm.create": { schema: VmConfigSchema, clean: withoutDescriptors },
+  "vm.create": { schema: VmConfigSchema, clean: withoutDescriptors, holders: descriptorHolders },
   "vm.snapshot": { schema: VmSnapshotConfigSchema },
   "vm.restore": { schema: RestoreConfigSchema, fits: (body, count) => restoreDescriptors(body) === count },
   "vm.coredump": { schema: VmCoredumpDataSchema },
@@ -72,13 +79,18 @@ const KINDS: {
   "vm.add-device": {
     schema: DeviceConfigSchema,
     clean: withoutDeviceDescriptor,
+    holders: (device) => descriptorHolders({ devices: [device] }),
     fits: (_body, count) => count <= 1,
   },
   "vm.add-user-device": { schema: UserDeviceConfigSchema },
   "vm.add-disk": { schema: DiskConfigSchema },
   "vm.add-fs": { schema: FsConfigSchema },
   "vm.add-pmem": { schema: PmemConfigSchema },
-  "vm.add-net": { schema: NetConfigSchema, clean: withoutNetDescriptors },
+  "vm.add-net": {
+    schema: NetConfigSchema,
+    clean: withoutNetDescriptors,
+    holders: (net) => descriptorHolders({ net: [net] }),
+  },
   "vm.add-vdpa": { schema: VdpaConfigSchema },
   "vm.add-vsock": { schema: VsockConfigSchema },
   "vm.add-generic-vhost-user": { schema: GenericVhostUserConfigSchema },
@@ -98,7 +110,7 @@ const MAX_MESSAGE_SHOWN = 500;
 
 /** Reads the body of `operation`; the log tells which field is wrong. Throws nothing for any input. */
 export function readBody<N extends OperationWithBody>(operation: N, text: Uint8Array): BodyResult<N> {
-  const { schema, clean } = KINDS[operation] as unknown as BodyKind<N>;
+  const { schema, clean, holders } = KINDS[operation] as unknown as BodyKind<N>;
   const result = readJson(schema, text);
   if (!result.ok) {
     const { message, fieldPath } = result;
@@ -107,6 +119,10 @@ export function readBody<N extends OperationWithBody>(operation: N, text: Uint8A
     return { ok: false, message };
   }
   const body = result.value as OperationBodies[N];
+  for (const id of holders?.(body) ?? []) {
+    const device = id === undefined ? "a device without id" : `device ${JSON.stringify(id)}`;
+    log.warn(`${operation}: Descriptor numbers of ${device} are ignored: descriptors come beside the body`);
+  }
   return { ok: true, body: clean === undefined ? body : clean(body) };
 }
 
@@ -117,7 +133,9 @@ export function descriptorsFit<N extends OperationWithBody>(
   count: number,
 ): boolean {
   const { fits } = KINDS[operation] as unknown as BodyKind<N>;
-  return fits === undefined || fits(body, count);
+  if (fits === undefined || fits(body, count)) return true;
+  log.info(`${operation}: Bad Request: the body does not go with ${count} descriptors`);
+  return false;
 }
 
 /** Schema of each body, for the test that compares this table with the documentation. */
