@@ -189,7 +189,25 @@ Deno.test("--config is an extra that replaces the other options", async () => {
   );
   const missing = await parseCommandLine(["--config", "/nonexistent/vm.json"], "nephos");
   assert(missing.kind === "fail");
-  assert.match(messagesOf(missing.error)[1], /Cannot read VM configuration "\/nonexistent\/vm.json"/);
+  assert.deepEqual(messagesOf(missing.error).slice(1), [
+    'Cannot read VM configuration "/nonexistent/vm.json"',
+    "No such file or directory (os error 2)",
+  ]);
+});
+
+Deno.test("--config names the field it cannot read", async () => {
+  const file = Deno.makeTempFileSync();
+  try {
+    Deno.writeTextFileSync(file, '{"disks":[{"path":"a"},{"num_queues":"1"}]}');
+    const result = await parseCommandLine(["--config", file], "nephos");
+    assert(result.kind === "fail");
+    assert.match(
+      messagesOf(result.error).at(-1)!,
+      /expected usize at line 1 column \d+ \(disks\[1\]\.num_queues\)$/,
+    );
+  } finally {
+    Deno.removeSync(file);
+  }
 });
 
 Deno.test("sub-commands of nephos", async () => {

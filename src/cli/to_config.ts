@@ -107,7 +107,9 @@ async function readConfigFile(path: string, gdb: boolean): Promise<VmConfig> {
   try {
     bytes = readFile(path);
   } catch (error) {
-    throw new ContextError([context], error);
+    // Deno adds the call and the path, which the context has.
+    const reason = (error as Error).message.replace(/: readfile '.*'$/s, "");
+    throw new ContextError([context], new Error(reason));
   }
   const [{ readJson }, { VmConfigSchema }, { withoutDescriptors }] = await Promise.all([
     import("@schemas/json/reader.ts"),
@@ -115,7 +117,11 @@ async function readConfigFile(path: string, gdb: boolean): Promise<VmConfig> {
     import("@schemas/descriptors.ts"),
   ]);
   const result = readJson(VmConfigSchema, bytes);
-  if (!result.ok) throw new ContextError([context, "Failed to deserialize JSON"], result.message);
+  if (!result.ok) {
+    const { message, fieldPath } = result;
+    const place = fieldPath === "" ? "" : ` (${fieldPath})`;
+    throw new ContextError([context, "Failed to deserialize JSON"], message + place);
+  }
   const config = withoutDescriptors(result.value);
   return gdb ? { ...config, gdb } : config;
 }
