@@ -10,7 +10,7 @@ import { errorChain, fatalErrorText } from "@vmm/api/fatal_error.ts";
 import { serveVmm } from "@vmm/api/serve_vmm.ts";
 import { parseCommandLine, personalityOf } from "@vmm/cli/command_line.ts";
 import type { CommandLine, LogOptions, Personality } from "@vmm/cli/command_result.ts";
-import { placeOf } from "@vmm/errors/place.ts";
+import { chainLine, placeOf } from "@vmm/errors/place.ts";
 import { log } from "@vmm/log/logger.ts";
 
 /** Sockets and files we make are the user's alone. */
@@ -33,7 +33,7 @@ function write(stream: "stdout" | "stderr", text: string): void {
 
 /** Reports what the program failed with; returns its exit code. */
 function report(personality: Personality, error: unknown): number {
-  log.error(`Fatal error: ${errorChain(error).join(": ")}${placeOf(error)}`);
+  log.error(`Fatal error: ${chainLine(errorChain(error))}${placeOf(error)}`);
   if (error instanceof Error) log.debug(error.stack ?? error.message);
   write("stderr", fatalErrorText(PROGRAM_NAMES[personality], error));
   return 1;

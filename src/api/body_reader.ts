@@ -36,7 +36,7 @@ import {
   withoutNetDescriptors,
 } from "@schemas/descriptors.ts";
 import { readJson } from "@schemas/json/reader.ts";
-import { shortened } from "@vmm/errors/place.ts";
+import { chainLine, shortened } from "@vmm/errors/place.ts";
 import { log } from "@vmm/log/logger.ts";
 import type * as z from "zod";
 import type { OperationBodies, OperationName } from "./command.ts";
@@ -115,7 +115,11 @@ export function readBody<N extends OperationWithBody>(operation: N, text: Uint8A
   if (!result.ok) {
     const { message, fieldPath } = result;
     const place = fieldPath === "" ? "" : ` (${fieldPath})`;
-    log.info(`${operation}: Failed to deserialize JSON: ${shortened(message, MAX_MESSAGE_SHOWN)}${place}`);
+    log.info(
+      `${operation}: Failed to deserialize JSON: ${
+        shortened(chainLine([message]), MAX_MESSAGE_SHOWN)
+      }${place}`,
+    );
     return { ok: false, message };
   }
   const body = result.value as OperationBodies[N];

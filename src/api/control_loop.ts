@@ -6,7 +6,7 @@
  */
 import type { GuestEvent } from "@vmm/bus/ports.ts";
 import { ConfigError } from "@vmm/errors/config_error.ts";
-import { placeOf } from "@vmm/errors/place.ts";
+import { chainLine, placeOf } from "@vmm/errors/place.ts";
 import { StateError } from "@vmm/errors/state_error.ts";
 import { log } from "@vmm/log/logger.ts";
 import { ApiChannel, type ApiRequest, type ResponseSender, type SendCommand } from "./channel.ts";
@@ -162,7 +162,7 @@ export class ControlLoop {
       const refused = error instanceof StateError || error instanceof ConfigError;
       (refused ? log.info : log.error).call(
         log,
-        `${operation.name}: ${failed.chain().join(": ")}${placeOf(error)}`,
+        `${operation.name}: ${chainLine(failed.chain())}${placeOf(error)}`,
       );
       sender.fail(failed);
       return;

@@ -14,6 +14,14 @@ export function shortened(text: string, most: number): string {
   return text.length > most ? `${text.slice(0, most)}…` : text;
 }
 
+/** The messages of a chain as one line of the log: control characters a client sent are shown, not carried out. */
+export function chainLine(messages: readonly string[]): string {
+  return messages.join(": ").replaceAll(
+    /[\p{Cc}\p{Zl}\p{Zp}]/gu,
+    (char) => `\\u{${char.codePointAt(0)!.toString(16)}}`,
+  );
+}
+
 function valueText(value: unknown): string {
   if (typeof value === "bigint") return String(value);
   const plain = (_key: string, part: unknown) => typeof part === "bigint" ? Number(part) : part;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { ConfigError } from "./config_error.ts";
-import { placeOf, shortened } from "./place.ts";
+import { chainLine, placeOf, shortened } from "./place.ts";
 
 const rule = (fieldPath: string, value?: unknown) =>
   placeOf(new ConfigError({ messages: ["No"], fieldPath, value }));
@@ -18,4 +18,9 @@ Deno.test("placeOf() shows no more than the beginning of a long value", () => {
   assert.equal(rule("a", "x".repeat(1000)).length, " (a: )".length + 121);
   assert.equal(shortened("abc", 2), "ab…");
   assert.equal(shortened("abc", 3), "abc");
+});
+
+Deno.test("chainLine() stays one line whatever the messages hold", () => {
+  assert.equal(chainLine(["a", "b\nc\x1b[31m", "d\u2028"]), "a: b\\u{a}c\\u{1b}[31m: d\\u{2028}");
+  assert.equal(chainLine(["é \\n"]), "é \\n");
 });

@@ -11,6 +11,8 @@ const REQUESTS: readonly (readonly [operation: string, body: string, place: stri
   ["vm.create", '{"memory":{"size":0,"zones":[{"id":"z","size":"1G"}]}}', "(memory.zones[0].size)"],
   ["vm.create", '{"net":[{"pci_segment":65536}]}', "(net[0].pci_segment)"],
   ["vm.create", '{"serial":{"mode":"File"}}', "(serial.file: missing)"],
+  // A client cannot write lines of the log.
+  ["vm.create", '{"serial":{"mode":"x\\ny"}}', "unknown variant `x\\u{a}y`"],
   ["vm.resize", '{"desired_vcpus":"2"}', "(desired_vcpus)"],
 ];
 
