@@ -116,7 +116,8 @@ understood.
 - Lists of numbers take ranges: \`[0,2-4]\`. Some lists have keys: \`[0@[1,2],1@[3]]\`.
 - An option with \`...\` takes several values, \`--disk path=a path=b\`, and may be repeated.
 
-To open the completion script in the shell at hand: \`source <(nephos completion bash)\`.
+To open the completion script in the shell at hand: \`source <(nephos completion bash)\`, and so for zsh after \`compinit\`;
+\`nephos completion fish | source\` in fish.
 `;
 
 /** The whole document. */
