@@ -24,6 +24,7 @@ import {
 import { type OptionRow, OPTIONS } from "@vmm/cli/options.ts";
 import { messagesOf } from "@vmm/errors/vmm_error.ts";
 import { remoteBody } from "@vmm/remote/bodies.ts";
+import { readRemoteArguments } from "@vmm/remote/remote_arguments.ts";
 import { COMMAND_PARAMETERS } from "@vmm/remote/remote_help.ts";
 import { Random } from "@tests/differential/bodies.ts";
 import { randomOptionValue } from "@tests/differential/option_values.ts";
@@ -169,10 +170,20 @@ Deno.test("random words are no exception", async () => {
     "--seccomp",
     "é",
     "--no-shutdown=1",
+    "--api-socket",
+    "--cpus",
+    "--loca",
+    "help",
+    "info",
+    "inf",
+    "resize",
+    "send-migration",
   ];
   await forSomeTime(async (random) => {
     const argv = Array.from({ length: random.below(6) }, () => random.pick(words));
     await parseCommandLine(argv, "cloud-hypervisor");
+    const remote = await readRemoteArguments(argv, "ch-remote");
+    if (remote.kind === "print") assert.ok(remote.text.endsWith("\n"), JSON.stringify(argv));
   });
 });
 
