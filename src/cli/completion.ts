@@ -127,7 +127,9 @@ const zshText = (text: string) =>
 function zsh(): string {
   const specOf = (row: OptionRow) => {
     const repeat = row.arity === "list" || row.arity === "count" ? "*" : "";
-    const head = `'${repeat}${flag(row)}[${zshText(summary(row))}]`;
+    // An option with a value takes it behind a space or behind "=".
+    const equals = row.arity === "one" || row.arity === "list" ? "=" : "";
+    const head = `'${repeat}${flag(row)}${equals}[${zshText(summary(row))}]`;
     if (row.arity === "flag" || row.arity === "count") return `${head}'`;
     const action = isPath(row)
       ? "_files"
@@ -147,6 +149,16 @@ _nephos_remote() {
   local -a subcommands=(
     ${described(REMOTE_COMMANDS.map(({ name, summary }) => [name, summary]))}
   )
+  local word
+  for word in \${words[2,CURRENT-1]}; do
+    case \$word in
+${
+    REMOTE_COMMANDS.filter(({ options }) => options !== undefined).map((command) =>
+      `      ${command.name}) compadd -- ${remoteOptions(command).join(" ")}; return ;;`
+    ).join("\n")
+  }
+    esac
+  done
   _arguments '--api-socket[UNIX socket of the VMM]:socket:_files' '1:command:{_describe command subcommands}' '*:argument:_files'
 }
 
@@ -182,6 +194,25 @@ if [[ \${funcstack[1]} == _nephos ]]; then _nephos "$@"; else compdef _nephos ${
 
 const fishText = (text: string) => `'${text.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;
 
+/** Words that may follow in a list separated by commas. */
+const inList = (words: readonly string[]) => `(__fish_append , ${words.join(" ")})`;
+
+/** Lines for the remote client called as `name`; `behind`: what its own words come after, empty for nothing. */
+function fishRemote(name: string, behind: string): string[] {
+  const seen = "__fish_seen_subcommand_from";
+  const all = REMOTE_COMMANDS.map((command) => command.name).join(" ");
+  const before = `complete -c ${name} -n '${behind}not ${seen} ${all}'`;
+  const lines = [`${before} -l api-socket -r -F -d 'UNIX socket of the VMM'`];
+  for (const command of REMOTE_COMMANDS) {
+    lines.push(`${before} -a ${command.name} -d ${fishText(command.summary)}`);
+    for (const option of command.options ?? []) {
+      const value = option.arity === "flag" ? "" : " -x";
+      lines.push(`complete -c ${name} -n '${behind}${seen} ${command.name}' -l ${option.name}${value}`);
+    }
+  }
+  return lines;
+}
+
 function fish(): string {
   const lines = [`# fish completion for ${VMM_NAMES.join(", ")} and ch-remote`];
   for (const name of VMM_NAMES) {
@@ -198,7 +229,11 @@ function fish(): string {
         ? ""
         : isPath(row)
         ? " -r -F"
-        : ` -x${words.length > 0 ? ` -a ${fishText(words.join(" "))}` : ""}`;
+        : ` -x${
+          words.length > 0
+            ? ` -a ${fishText(row.choices === undefined ? inList(words) : words.join(" "))}`
+            : ""
+        }`;
       lines.push(`complete -c ${name}${condition} ${form}${value} -d ${fishText(summary(row))}`);
     }
     lines.push(`complete -c ${name} -s h -l help -d 'Print help'`);
@@ -210,17 +245,8 @@ function fish(): string {
     `complete -c nephos -n '__fish_seen_subcommand_from completion' -a '${SHELLS.join(" ")}'`,
     "complete -c ch-remote -f",
   );
-  for (
-    const [name, condition] of [["ch-remote", "__fish_use_subcommand"], [
-      "nephos",
-      "__fish_seen_subcommand_from remote",
-    ]]
-  ) {
-    lines.push(`complete -c ${name} -n '${condition}' -l api-socket -r -F -d 'UNIX socket of the VMM'`);
-    for (const command of REMOTE_COMMANDS) {
-      lines.push(`complete -c ${name} -n '${condition}' -a ${command.name} -d ${fishText(command.summary)}`);
-    }
-  }
+  lines.push(...fishRemote("ch-remote", ""));
+  lines.push(...fishRemote("nephos", "__fish_seen_subcommand_from remote; and "));
   return lines.join("\n") + "\n";
 }
 

@@ -82,6 +82,11 @@ shellTest(
       assert.ok((await complete("ch-remote re")).includes("remove-device"));
       assert.ok((await complete("nephos remote add-n")).includes("add-net"));
       assert.deepEqual((await complete("nephos completion f")).slice(0, 1), ["fish"]);
+      assert.deepEqual((await complete("nephos --disk path=a,reado")).slice(0, 1), ["path=a,readonly="]);
+      assert.ok((await complete("ch-remote --api-socket s remo")).includes("remove-device"));
+      assert.ok((await complete("ch-remote resize --m")).includes("--memory"));
+      assert.ok((await complete("nephos remote --api-socket s resize --m")).includes("--memory"));
+      assert.deepEqual(await complete("cloud-hypervisor --conf"), [""]);
     }),
 );
 
@@ -116,6 +121,12 @@ shellTest(
         assert.equal(await complete("nephos --serial soc"), "--serial socket=");
         assert.equal(await complete("nephos completion fi"), "completion fish");
         assert.equal(await complete("nephos remote power"), "remote power-button");
+        assert.equal(
+          await complete("nephos remote --api-socket s resize --m"),
+          "remote --api-socket s resize --memory",
+        );
+        assert.equal(await complete("nephos --disk path=a,reado"), "--disk path=a,readonly=");
+        assert.equal(await complete("nephos --disk=path=a,reado"), "--disk=path=a,readonly=");
       } finally {
         await Deno.remove(home, { recursive: true });
       }
