@@ -43,6 +43,7 @@ const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
+const SO_ACCEPTCONN = 30;
 const SHUT_WR = 1n;
 const SHUT_RDWR = 2n;
 const DESCRIPTOR_BYTES = 4;
@@ -159,6 +160,21 @@ export function localName(fd: number): string {
 /** Name of the socket at the other end, as of `localName`. */
 export function peerName(fd: number): string {
   return nameOf(SYS.getpeername, fd);
+}
+
+/** Whether a socket takes connections. */
+export function isListening(fd: number): boolean {
+  const value = new Int32Array(1);
+  const length = Uint32Array.of(value.byteLength);
+  const result = syscall(
+    SYS.getsockopt,
+    word(fd),
+    BigInt(SOL_SOCKET),
+    BigInt(SO_ACCEPTCONN),
+    addressOf(new Uint8Array(value.buffer)),
+    addressOf(new Uint8Array(length.buffer)),
+  );
+  return result === 0n && value[0] !== 0;
 }
 
 /** A waiting connection, non-blocking, or `-errno` (EAGAIN: none). */

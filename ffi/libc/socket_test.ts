@@ -5,6 +5,7 @@ import { read, write } from "./io.ts";
 import {
   accept,
   connectUnix,
+  isListening,
   listenUnix,
   localName,
   peerName,
@@ -50,6 +51,7 @@ Deno.test("listenUnix(), connectUnix() and accept() meet at a path", () => {
   const listener = listenUnix(path);
   assert.equal(accept(listener), -Errno.EAGAIN);
   const client = connectUnix(path);
+  assert.deepEqual([listener, client, -1].map(isListening), [true, false, false]);
   const server = accept(listener);
   assert.ok(server >= 0);
   write(client, text("hi"));

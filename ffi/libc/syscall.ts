@@ -33,6 +33,7 @@ export const SYS = {
   getpeername: 52n,
   socketpair: 53n,
   setsockopt: 54n,
+  getsockopt: 55n,
   fcntl: 72n,
   fsync: 74n,
   fdatasync: 75n,

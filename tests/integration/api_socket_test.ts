@@ -165,6 +165,24 @@ testWith(NEEDS, "cloud-hypervisor: a descriptor that is not open, or no socket, 
   }
 });
 
+testWith(
+  { ...NEEDS, commands: ["python3"] },
+  "cloud-hypervisor: a socket that does not listen is an error",
+  async () => {
+    const script = `
+import os, socket, sys
+s, peer = socket.socketpair()
+os.dup2(s.fileno(), 9); os.set_inheritable(9, True)
+os.execv(sys.argv[1], [sys.argv[1], "--api-socket", "fd=9"])`;
+    const { code, stderr } = await new Deno.Command("python3", {
+      args: ["-c", script, programPath("cloud-hypervisor")!],
+      stdin: "null",
+    }).output();
+    assert.equal(code, 1);
+    assert.match(new TextDecoder().decode(stderr), /\n {2}2: Descriptor 9 does not listen\n/);
+  },
+);
+
 testWith(NEEDS, "ten clients at once get their answers while one sends nothing", async () => {
   for (const program of PERSONALITIES) {
     await using vm = await Vm.start({ program });

@@ -6,7 +6,7 @@
 import { Errno, OsError } from "@ffi/abi/errno.ts";
 import { close, fileStatus, O, open, S_IFMT, setNonBlocking } from "@ffi/libc/fd.ts";
 import { setLock } from "@ffi/libc/lock.ts";
-import { listenUnix } from "@ffi/libc/socket.ts";
+import { isListening, listenUnix } from "@ffi/libc/socket.ts";
 
 /** Where the API listens. */
 export type ApiSocketPlace =
@@ -87,10 +87,11 @@ export function listenOn({ path, release }: ClaimedPath): number {
   }
 }
 
-/** Uses a descriptor that already listens. @throws Error with the reason as cause when it is no socket */
+/** Uses a descriptor that already listens. @throws Error with the reason as cause when it does not */
 export function adoptListener(fd: number): number {
   try {
     if ((fileStatus(fd).mode & S_IFMT) !== SOCKET_MODE) throw new Error(`Descriptor ${fd} is not a socket`);
+    if (!isListening(fd)) throw new Error(`Descriptor ${fd} does not listen`);
     setNonBlocking(fd, true);
     return fd;
   } catch (cause) {
