@@ -8,6 +8,8 @@ import assert from "node:assert/strict";
 import { bodySchema, type OperationWithBody } from "@vmm/api/body_reader.ts";
 import { ROUTES } from "@vmm/api/routes.ts";
 import { testWith } from "@tests/framework/programs.ts";
+import { eventually } from "@tests/framework/deadline.ts";
+import { HttpConnection } from "@tests/framework/http_client.ts";
 import { Vm } from "@tests/framework/vm.ts";
 import { DIALECT_CASES } from "@tests/conformance/dialect_cases.ts";
 import { converse, readGoldenDialect } from "@tests/conformance/golden_dialect.ts";
@@ -105,6 +107,38 @@ testWith(needs, "REST beside the original: the drop-in dialect", async () => {
       const expected = await converse(path(theirs), parts, recorded[name]);
       assert.deepEqual(await converse(path(ours), parts, expected), expected, name);
     }
+  });
+});
+
+const MAX_CONNECTIONS = 10;
+const PING = "/api/v1/vmm.ping";
+
+/** What the connection after the last that is taken reads, and the status of one after another was closed. */
+async function crowd(vm: Vm): Promise<unknown> {
+  using staying = new DisposableStack();
+  using leaving = new DisposableStack();
+  const open: HttpConnection[] = [];
+  while (open.length < MAX_CONNECTIONS) {
+    const connection = (open.length === 0 ? leaving : staying).use(await HttpConnection.open(path(vm)));
+    assert.equal((await connection.request("GET", PING)).status, 200, `connection ${open.length}`);
+    open.push(connection);
+  }
+  const surplus = await Deno.connect({ transport: "unix", path: path(vm) });
+  const told = await new Response(surplus.readable).text();
+  assert.equal((await open[1].request("GET", PING)).status, 200, "the others are not disturbed");
+  leaving.dispose();
+  await eventually("a free place", async () => {
+    using connection = await HttpConnection.open(path(vm));
+    return await connection.request("GET", PING).then(({ status }) => status === 200, () => false);
+  });
+  return told;
+}
+
+testWith(needs, "REST beside the original: the connection beyond the tenth", async () => {
+  await withPair(async ({ ours, theirs }) => {
+    const expected = await crowd(theirs);
+    assert.match(String(expected), /^HTTP\/1\.1 503/);
+    assert.equal(await crowd(ours), expected);
   });
 });
 
