@@ -13,7 +13,10 @@ import { AnswerError, readObject } from "./answer_error.ts";
 import { EventDecoder, EventStreamError } from "./event_decoder.ts";
 import { type RequestOptions, VmmOperations } from "./vmm_operations.ts";
 
-/** A client of the VMM that listens on one UNIX socket. Keeps nothing open between requests. */
+/**
+ * A client of the VMM that listens on one UNIX socket. Keeps nothing open between requests. Of more than ten at once the
+ * original, and Nephos under its name, refuse those beyond the tenth with status 503.
+ */
 export class VmmClient extends VmmOperations {
   /** @param socketPath what the VMM was given as `--api-socket` */
   constructor(readonly socketPath: string) {
