@@ -12,7 +12,7 @@ import { writeJson } from "@schemas/json/writer.ts";
 import { normalizeVmConfig } from "@schemas/normalize.ts";
 import { parseCommandLine } from "@vmm/cli/command_line.ts";
 import { OPTION_HELP } from "@vmm/cli/option_help.ts";
-import type { OptionName } from "@vmm/cli/options.ts";
+import { type OptionName, optionsFor } from "@vmm/cli/options.ts";
 import { messagesOf } from "@vmm/errors/vmm_error.ts";
 import { scaled } from "@tests/framework/deadline.ts";
 import { HttpConnection } from "@tests/framework/http_client.ts";
@@ -407,6 +407,24 @@ differential("usage errors are the original's", async () => {
       [code, decode(stderr) || decode(stdout)],
       JSON.stringify(argv),
     );
+  }
+});
+
+differential("of several bad options the one that is reported is the original's", async (workplace) => {
+  const bad = optionsFor(false).filter(({ name, group }) =>
+    (group === "vm" || name === "fw-cfg-config") && OPTION_HELP[name as OptionName].parameters !== undefined
+  );
+  for (let left = bad; left.length > 0;) {
+    const argv = left.map(({ name }) => `--${name}=bad-${name}=1`);
+    const { stderr } = await workplace.run(["--kernel", workplace.kernel, ...argv])
+      .then((outcome) => outcome.kind === "ended" ? outcome : assert.fail("It runs"));
+    const chain = chainOf(stderr);
+    const ours = await parseCommandLine(["--kernel", workplace.kernel, ...argv], "cloud-hypervisor");
+    assert(ours.kind === "fail");
+    assert.deepEqual(messagesOf(ours.error), chain);
+    const fewer = left.filter(({ name }) => !chain.at(-1)!.endsWith(`: bad-${name}`));
+    assert.equal(fewer.length, left.length - 1);
+    left = fewer;
   }
 });
 
