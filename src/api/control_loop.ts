@@ -87,11 +87,11 @@ export class ControlLoop {
 
   /** Figures for `/metrics`; reads only what is at rest. */
   figures(): LoopFigures {
-    const { instance, config } = this.#vmm;
+    const { instance, state } = this.#vmm;
     const atRest = this.#busy ? undefined : instance;
     return {
       waiting: this.#queue.length + (this.#busy ? 1 : 0),
-      vmState: instance?.state ?? (config === undefined ? undefined : "Created"),
+      vmState: state,
       memoryActualBytes: atRest?.memoryActualSize(),
       devices: atRest?.counters() ?? {},
       machine: atRest?.metrics() ?? {},

@@ -260,6 +260,33 @@ for (const step of ["create", "boot"] as const) {
   });
 }
 
+for (
+  const [operation, waitsIn, after] of [
+    ["vm.shutdown", "shutdown", "Created"],
+    ["vm.reboot", "shutdown", "Running"],
+    ["vm.reboot", "create", "Running"],
+  ] as const
+) {
+  Deno.test(`ControlLoop shows a VM as it was while ${operation} is at "${waitsIn}"`, async () => {
+    const vm = start();
+    await boot(vm);
+    await vm.call("vm.pause");
+    const gate = Promise.withResolvers<void>();
+    vm.factory.gates.set(waitsIn, gate.promise);
+    const done = vm.call(operation);
+    for (let turn = 0; turn < 50; turn++) {
+      assert.match(await vm.call("vm.info"), /"state":"Paused"/);
+      assert.equal(vm.loop.figures().vmState, "Paused");
+    }
+    assert.ok(vm.factory.calls.at(-1)?.startsWith(waitsIn), "it waits there");
+    gate.resolve();
+    await done;
+    assert.match(await vm.call("vm.info"), new RegExp(`"state":"${after}"`));
+    assert.equal(vm.loop.figures().vmState, after);
+    await vm.stop();
+  });
+}
+
 Deno.test("ControlLoop ends with code 1 on a fatal event", async () => {
   const vm = start();
   await boot(vm);

@@ -78,7 +78,8 @@ export class Vmm {
   #instance: VmInstance | undefined;
   #tools: ConfigTools | undefined;
   #factory: VmFactory | undefined;
-  #replaced: InstanceView | undefined;
+  /** What is seen in the place of the instance. */
+  #shown: InstanceView | undefined;
   #consolesOpen = false;
   #configText: string | undefined;
   #tree: { readonly tree: Record<string, unknown>; readonly text: string } | undefined;
@@ -98,9 +99,14 @@ export class Vmm {
     return this.#instance;
   }
 
-  /** What can be seen of the instance: of the one before, while it is being replaced. */
+  /** What can be seen of the instance: as it was before, while it is being dropped or replaced. */
   get view(): InstanceView | undefined {
-    return this.#replaced ?? (this.#instance && viewOf(this.#instance));
+    return this.#shown ?? (this.#instance && viewOf(this.#instance));
+  }
+
+  /** State as `vm.info` shows it; undefined without configuration. */
+  get state(): VmState | undefined {
+    return (this.#shown ?? this.#instance)?.state ?? (this.#config && "Created");
   }
 
   /** Column of the state matrix. */
@@ -183,14 +189,23 @@ export class Vmm {
     await this.#instance.boot();
   }
 
-  /** Puts a new instance in the place of the present one, which is what is seen until the new one runs; if it cannot, there is none. */
+  /** Puts a new instance in the place of the present one; if it cannot, there is none. */
   async replaceInstance(): Promise<void> {
-    this.#replaced = viewOf(this.wantInstance());
-    try {
+    await this.#unseen(async () => {
       await this.dropInstance();
       await this.#bootOrDrop();
+    });
+  }
+
+  /** Changes the instance while all that is seen is what there was before. */
+  async #unseen(change: () => Promise<void>): Promise<void> {
+    const isInner = this.#shown !== undefined;
+    this.#shown ??= viewOf(this.wantInstance());
+    try {
+      await change();
     } finally {
-      this.#replaced = undefined;
+      if (!isInner) this.#shown = undefined;
+      this.#tree = undefined;
     }
   }
 
@@ -208,10 +223,11 @@ export class Vmm {
   async dropInstance(): Promise<void> {
     const instance = this.wantInstance();
     this.epoch++;
-    await instance.shutdown();
-    this.#instance = undefined;
-    this.#tree = undefined;
-    await this.#closeConsoles();
+    await this.#unseen(async () => {
+      await instance.shutdown();
+      this.#instance = undefined;
+      await this.#closeConsoles();
+    });
   }
 
   /** Drops instance and configuration, telling `vm/shutdown` and `vm/deleted` as far as there was one. */

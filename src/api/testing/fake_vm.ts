@@ -95,8 +95,8 @@ export class FakeVm implements VmInstance {
   }
 
   async shutdown(): Promise<void> {
-    await this.factory.step("shutdown");
     this.state = "Shutdown";
+    await this.factory.step("shutdown");
   }
 
   powerButton(): void {
