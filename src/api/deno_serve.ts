@@ -92,8 +92,13 @@ export function serveUnix(path: string, router: Router, extras: Extras): FrontDo
     const message: HttpRequest = { method, path: target, body };
     return toResponse(await router(message, undefined, url.startsWith(ownOrigin)));
   });
+  const own = Deno.lstatSync(path);
   return {
     close: () => server.shutdown(),
-    connectToSelf: () => OwnConnection.to(path, ownOrigin),
+    connectToSelf: () => {
+      const { dev, ino } = Deno.lstatSync(path);
+      if (dev !== own.dev || ino !== own.ino) throw new Error("The API socket was replaced");
+      return OwnConnection.to(path, ownOrigin);
+    },
   };
 }

@@ -9,6 +9,6 @@ import type { OwnConnection } from "./http1/own_connection.ts";
 export interface FrontDoor {
   /** Takes nothing new any more and gives answers under way a moment. */
   close(): Promise<void>;
-  /** Connects to itself; what is asked there is answered as to clients, and not counted. @throws OsError */
+  /** Connects to itself; what is asked there is answered as to clients, and not counted. @throws Error when it cannot be reached */
   connectToSelf?(): OwnConnection;
 }

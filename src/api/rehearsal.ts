@@ -84,7 +84,7 @@ async function exchange(
  * Sends `door` more than a thousand requests, in small portions.
  *
  * @param isOver whether to stop
- * @throws OsError when the door takes no connection
+ * @throws Error when the door takes no connection
  */
 export async function rehearseRequests(door: FrontDoor, isOver: () => boolean): Promise<void> {
   const buffer = new Uint8Array(RECEIVE_BYTES);
