@@ -9,6 +9,7 @@ import { Vmm } from "@vmm/embed/vmm.ts";
 
 const [kernel, disk, apiSocket] = Deno.args;
 const ROUNDS = 6;
+const POLLS_AT_REST = 30;
 
 /** One life of a VM. */
 async function live(round: number, socket?: string): Promise<void> {
@@ -42,9 +43,22 @@ function held(): { descriptors: number; threads: number } {
   return { descriptors, threads: [...Deno.readDirSync("/proc/self/task")].length };
 }
 
+/** What is held when nothing changes any more: threads end a moment after their VMM, and not all at once. */
+async function heldAtRest(): Promise<ReturnType<typeof held>> {
+  let last = held();
+  let unchanged = 0;
+  await eventually(() => `Rest; there are ${JSON.stringify(last)}`, () => {
+    const now = held();
+    unchanged = now.descriptors === last.descriptors && now.threads === last.threads ? unchanged + 1 : 0;
+    last = now;
+    return unchanged === POLLS_AT_REST;
+  });
+  return last;
+}
+
 await live(0, apiSocket);
 await live(1, apiSocket);
-const first = held();
+const first = await heldAtRest();
 for (let round = 0; round < ROUNDS; round++) {
   await live(round, apiSocket);
   await Promise.all([live(round), live(round + 1)]);
