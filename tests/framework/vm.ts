@@ -8,11 +8,15 @@
  */
 
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { Capture } from "./capture.ts";
 import { eventually, HOST_TIMEOUT_MS } from "./deadline.ts";
 import { EventReader } from "./event_reader.ts";
 import { ApiClient } from "./http_client.ts";
 import { type ProgramName, programPath } from "./programs.ts";
+
+/** Ten milliseconds and more apart: together more than a second. */
+const POLLS_AT_REST = 100;
 
 /** How to start a VMM. */
 export interface VmOptions {
@@ -160,6 +164,19 @@ export class Vm implements AsyncDisposable {
       if (target !== undefined) found.set(Number(name), target);
     }
     return found;
+  }
+
+  /** As `descriptors`, once none has come or gone for a second: after its first boot a program talks to itself for a while. */
+  async descriptorsAtRest(): Promise<Map<number, string>> {
+    let last = await this.descriptors();
+    let unchanged = 0;
+    await eventually("the descriptors to stay the same", async () => {
+      const now = await this.descriptors();
+      unchanged = isDeepStrictEqual(now, last) ? unchanged + 1 : 0;
+      last = now;
+      return unchanged === POLLS_AT_REST;
+    });
+    return last;
   }
 
   /** Names of the threads, sorted. */

@@ -75,6 +75,7 @@ for (const [name, reboot] of Object.entries(WAYS)) {
       assert.equal((await vm.api.info()).state, "Running");
     };
     await rounds(WARM_UPS);
+    await vm.descriptorsAtRest();
     const before = await use(vm);
     await rounds(ROUNDS);
     await settles(vm, before);

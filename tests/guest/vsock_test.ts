@@ -346,7 +346,7 @@ guestTest("sockets: a slow program holds the guest up, and loses nothing", async
 guestTest("sockets: as many connections as there may be, and no more", async () => {
   await using setup = await setUp(256 << 20);
   const { vm, vsock, socket } = setup;
-  const before = (await vm.descriptors()).size;
+  const before = (await vm.descriptorsAtRest()).size;
   using service = new HostService(socket, 52);
   const streams: HostStream[] = [];
   for (let first = 0; first < MAX_CONNECTIONS; first += BATCH) {
@@ -374,7 +374,7 @@ guestTest("sockets: as many connections as there may be, and no more", async () 
 guestTest("sockets: programs that say nothing, or never end their line, keep nobody away", async () => {
   await using setup = await setUp();
   const { vm, vsock, socket } = setup;
-  const before = (await vm.descriptors()).size;
+  const before = (await vm.descriptorsAtRest()).size;
   using endless = await HostStream.connect(socket);
   await endless.write(`CONNECT ${"0".repeat(10_000)}`).catch(() => {});
   assert.notEqual(await endless.end(), "data");
