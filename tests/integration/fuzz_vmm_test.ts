@@ -209,7 +209,7 @@ for (const program of ["cloud-hypervisor", "nephos"] as const) {
       let situation: Situation = "absent";
       for (let round = 0; round < 2; round++) await target.reach("running"); // what lasts is there from now on
       await target.reach("absent");
-      const most = (await target.vm.descriptors()).size + SPARE_DESCRIPTORS;
+      const most = (await target.vm.descriptorsAtRest()).size + SPARE_DESCRIPTORS;
       let steps = 0;
       try {
         for (const end = performance.now() + FUZZ_MS; performance.now() < end; steps++) {
