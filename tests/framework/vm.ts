@@ -15,8 +15,8 @@ import { EventReader } from "./event_reader.ts";
 import { ApiClient } from "./http_client.ts";
 import { type ProgramName, programPath } from "./programs.ts";
 
-/** Ten milliseconds and more apart: together more than a second. */
-const POLLS_AT_REST = 100;
+/** Ten milliseconds and more apart: together more than the two seconds for which Workers wait for the next VM. */
+const POLLS_AT_REST = 300;
 
 /** How to start a VMM. */
 export interface VmOptions {
@@ -166,7 +166,10 @@ export class Vm implements AsyncDisposable {
     return found;
   }
 
-  /** As `descriptors`, once none has come or gone for a second: after its first boot a program talks to itself for a while. */
+  /**
+   * As `descriptors`, once none has come or gone for some seconds: after its first boot a program talks to itself for a
+   * while, and after any it keeps Workers which the next VM may want.
+   */
   async descriptorsAtRest(): Promise<Map<number, string>> {
     let last = await this.descriptors();
     let unchanged = 0;
