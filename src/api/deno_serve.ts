@@ -5,7 +5,7 @@
  */
 import { log } from "@vmm/log/logger.ts";
 import type { FrontDoor } from "./front_door.ts";
-import { OwnConnection } from "./http1/own_connection.ts";
+import { OwnSocket } from "./http1/own_connection.ts";
 import { type HttpRequest, type HttpResponse, JSON_CONTENT, MAX_BODY_BYTES } from "./http_message.ts";
 import { messageList, type Router } from "./router.ts";
 
@@ -92,13 +92,6 @@ export function serveUnix(path: string, router: Router, extras: Extras): FrontDo
     const message: HttpRequest = { method, path: target, body };
     return toResponse(await router(message, undefined, url.startsWith(ownOrigin)));
   });
-  const own = Deno.lstatSync(path);
-  return {
-    close: () => server.shutdown(),
-    connectToSelf: () => {
-      const { dev, ino } = Deno.lstatSync(path);
-      if (dev !== own.dev || ino !== own.ino) throw new Error("The API socket was replaced");
-      return OwnConnection.to(path, ownOrigin);
-    },
-  };
+  const own = new OwnSocket(path, ownOrigin);
+  return { close: () => server.shutdown(), connectToSelf: () => own.connect() };
 }

@@ -55,16 +55,3 @@ Deno.test("serveUnix() takes a client who leaves in the middle of its body for n
   await door.close();
   await Deno.remove(directory, { recursive: true });
 });
-
-Deno.test("serveUnix() connects to itself, and to nobody who took its path", async () => {
-  const directory = await Deno.makeTempDir();
-  const path = `${directory}/s`;
-  const door = serveUnix(path, () => Promise.resolve({ status: 204 }), () => undefined);
-  door.connectToSelf!().close();
-  await Deno.remove(path);
-  assert.throws(() => door.connectToSelf!(), Deno.errors.NotFound);
-  using _other = Deno.listen({ transport: "unix", path });
-  assert.throws(() => door.connectToSelf!(), /was replaced/);
-  await door.close();
-  await Deno.remove(directory, { recursive: true });
-});

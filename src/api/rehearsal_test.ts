@@ -4,6 +4,7 @@ import { eventually } from "@tests/framework/deadline.ts";
 import { HttpConnection } from "@tests/framework/http_client.ts";
 import { serveUnix } from "./deno_serve.ts";
 import type { FrontDoor } from "./front_door.ts";
+import { OwnSocket } from "./http1/own_connection.ts";
 import { Http1Server } from "./http1/server.ts";
 import { rehearseRequests } from "./rehearsal.ts";
 import type { Router } from "./router.ts";
@@ -71,4 +72,22 @@ for (const [name, open] of Object.entries(DOORS)) {
     await door.close();
     await Deno.remove(directory, { recursive: true });
   });
+  Deno.test(`${name} connects to itself, and to nobody who took its path`, async () => {
+    const directory = await Deno.makeTempDir();
+    const path = `${directory}/s`;
+    const door = open(path, () => Promise.resolve({ status: 204 }));
+    door.connectToSelf!().close();
+    await Deno.remove(path);
+    assert.throws(() => door.connectToSelf!(), Deno.errors.NotFound);
+    const other = Deno.listen({ transport: "unix", path });
+    assert.throws(() => door.connectToSelf!(), /was replaced/);
+    other.close();
+    await door.close();
+    await Deno.remove(directory, { recursive: true });
+  });
 }
+
+Deno.test("a door without a file connects to nobody", () => {
+  assert.throws(() => new OwnSocket("\0abstract", "").connect(), /no file/);
+  assert.throws(() => new OwnSocket("/nowhere/at/all", "").connect(), /no file/);
+});

@@ -9,21 +9,44 @@ import { connectUnix, localName, receiveBytes, SocketMessage } from "@ffi/libc/s
 
 const encoder = new TextEncoder();
 
+/** Which file a path names now; undefined: none that could be told from others. */
+function fileAt(path: string): string | undefined {
+  // An abstract socket begins with NUL and has no file.
+  if (path === "" || path.startsWith("\0")) return undefined;
+  const { dev, ino } = Deno.lstatSync(path);
+  return `${dev}:${ino}`;
+}
+
+/** The file of a front door's socket, as it was when the door opened: others may put theirs in its place. */
+export class OwnSocket {
+  readonly #file: string | undefined;
+
+  /**
+   * @param path of the door's socket, which listens
+   * @param origin what stands before the path in each request line
+   */
+  constructor(private readonly path: string, private readonly origin: string) {
+    try {
+      this.#file = fileAt(path);
+    } catch {
+      // Removed by who made it: nobody can connect.
+    }
+  }
+
+  /** Connects to the door. @throws Error when its socket is not there any more, OsError */
+  connect(): OwnConnection {
+    if (this.#file === undefined) throw new Error("The API socket has no file");
+    if (fileAt(this.path) !== this.#file) throw new Error("The API socket was replaced");
+    return new OwnConnection(connectUnix(this.path, true), this.origin);
+  }
+}
+
 /** The client's end. */
 export class OwnConnection {
   static #message: SocketMessage | undefined;
 
-  private constructor(private readonly fd: number, readonly origin: string) {}
-
-  /**
-   * Connects to the socket at `path`.
-   *
-   * @param origin what stands before the path in each request line
-   * @throws OsError
-   */
-  static to(path: string, origin: string): OwnConnection {
-    return new OwnConnection(connectUnix(path, true), origin);
-  }
+  /** @param fd connected; closed by `close` @param origin what stands before the path in each request line */
+  constructor(private readonly fd: number, readonly origin: string) {}
 
   /** The name by which the server can tell this connection from others. */
   get name(): string {

@@ -11,7 +11,7 @@ import { log } from "@vmm/log/logger.ts";
 import type { FrontDoor } from "../front_door.ts";
 import type { Router } from "../router.ts";
 import { Connection, type ConnectionHost } from "./connection.ts";
-import { OwnConnection } from "./own_connection.ts";
+import { type OwnConnection, OwnSocket } from "./own_connection.ts";
 import { TOO_MANY_CONNECTIONS } from "./response_writer.ts";
 
 /** Connections served at the same time. */
@@ -40,6 +40,7 @@ export class Http1Server implements FrontDoor {
   readonly #wake = eventfd();
   readonly #connections = new Map<number, Connection>();
   readonly #host: ConnectionHost;
+  readonly #self: OwnSocket;
   #nextToken = FIRST_CONNECTION;
   /** Of our own among the connections. */
   #own = 0;
@@ -51,6 +52,7 @@ export class Http1Server implements FrontDoor {
 
   /** @param listener a listening socket, non-blocking; stays the caller's until `close` */
   constructor(private readonly listener: number, router: Router) {
+    this.#self = new OwnSocket(localName(listener), "");
     this.#host = {
       router,
       message: new SocketMessage(RECEIVE_BYTES),
@@ -154,7 +156,7 @@ export class Http1Server implements FrontDoor {
 
   /** It takes no place a client could have. */
   connectToSelf(): OwnConnection {
-    const connection = OwnConnection.to(localName(this.listener), "");
+    const connection = this.#self.connect();
     this.#expected.add(connection.name);
     return connection;
   }
