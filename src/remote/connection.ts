@@ -6,6 +6,7 @@
  */
 import { connect, Socket } from "node:net";
 import { constants } from "node:os";
+import { socketPathFault } from "@vmm/base/socket_path.ts";
 import { type HttpResponse, ResponseReader } from "./response.ts";
 
 /** One request. `path` is the whole request target. */
@@ -41,16 +42,12 @@ function requestRest({ body }: HttpRequest): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-/** Longest path of a socket in bytes: `sun_path` of unix(7) without the NUL at its end. */
-const MAX_SOCKET_PATH_BYTES = 107;
-
-/** Why no socket can have `path`, as the original prints it; undefined when one can. */
+/** Why no socket can have `path`; undefined when one can. The runtime would take the next best name for an empty path. */
 function pathFault(path: string): Error | undefined {
-  // The runtime would take the next best name for an empty path, and name no reason for a long one.
-  if (path === "") return Object.assign(new Error("The path of the socket is empty"), { code: "EINVAL" });
-  return new TextEncoder().encode(path).length > MAX_SOCKET_PATH_BYTES
-    ? new Error("path must be shorter than SUN_LEN")
-    : undefined;
+  const fault = socketPathFault(path);
+  return fault === undefined
+    ? undefined
+    : Object.assign(new Error(fault), path === "" ? { code: "EINVAL" } : {});
 }
 
 /** A connection to the UNIX socket at `path`. @throws a system error with `code`, or Error for a path that is too long */

@@ -7,14 +7,13 @@ import { Errno, OsError } from "@ffi/abi/errno.ts";
 import { close, fileStatus, O, open, S_IFMT, setNonBlocking } from "@ffi/libc/fd.ts";
 import { setLock } from "@ffi/libc/lock.ts";
 import { isListening, listenUnix } from "@ffi/libc/socket.ts";
+import { socketPathFault } from "@vmm/base/socket_path.ts";
 
 /** Where the API listens. */
 export type ApiSocketPlace =
   | { readonly kind: "path"; readonly path: string }
   | { readonly kind: "fd"; readonly fd: number };
 
-/** Longest path a UNIX socket address holds, in bytes. */
-const MAX_PATH_BYTES = 107;
 const SOCKET_MODE = 0o140000;
 const LOCK_MODE = 0o600;
 const WHOLE_FILE = { start: 0n, lengthBytes: 0n };
@@ -34,10 +33,8 @@ export interface ClaimedPath {
  * @throws Error with the reason as cause, or saying that the path is in use
  */
 export function claimPath(path: string): ClaimedPath {
-  if (path === "") throw new Error(CREATION_FAILED, { cause: new Error("path must not be empty") });
-  if (new TextEncoder().encode(path).length > MAX_PATH_BYTES) {
-    throw new Error(CREATION_FAILED, { cause: new Error("path must be shorter than SUN_LEN") });
-  }
+  const fault = socketPathFault(path);
+  if (fault !== undefined) throw new Error(CREATION_FAILED, { cause: new Error(fault) });
   let lock = -1;
   try {
     lock = open(`${path}.lock`, O.RDWR | O.CREAT, LOCK_MODE);
