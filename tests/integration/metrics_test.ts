@@ -72,5 +72,10 @@ testWith(
 
     await vm.api.mustPut("vm.pause");
     assert.deepEqual(stateOf(await scrape(vm)), ["Paused"]);
+
+    assert.match((await vm.api.get("/metrics?of=everything")).body, /^# HELP /);
+    const { status, body } = await vm.api.request("HEAD", "/metrics");
+    assert.deepEqual([status, body], [200, ""]);
+    assert.equal((await vm.api.request("HEAD", "/api/v1/events")).status, 404);
   },
 );
