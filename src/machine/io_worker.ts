@@ -26,7 +26,7 @@ import { attachDevice, type AttachedDevice } from "./io_devices.ts";
 import { IoLoop } from "./io_loop.ts";
 import { IrqRoutes, IrqRoutesBlock } from "./irq_routes.ts";
 import type { PlatformBuffers } from "./platform.ts";
-import { postEvent, WorkerService } from "./worker_serve.ts";
+import { IDLE_THREAD_NAME, postEvent, WorkerService } from "./worker_serve.ts";
 
 /** A RAM region as a Worker needs it. */
 export interface RegionDescription {
@@ -81,8 +81,6 @@ interface Device {
 
 /** No host has more CPUs: a larger number would only make a longer mask. */
 const MAX_CPU = 0xffff;
-/** Name of the thread between two VMs. */
-const IDLE_THREAD_NAME = "idle";
 let memory: GuestMemory | undefined;
 let vm: VmFd | undefined;
 let irqRoutes: IrqRoutes | undefined;

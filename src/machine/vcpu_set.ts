@@ -23,8 +23,14 @@ import type { WorkerPort } from "./worker_port.ts";
 /** What all vCPUs' Workers are told alike. */
 export type VcpuCommon = Omit<
   VcpuStart,
-  "index" | "vcpuFd" | "runPage" | "runPageBytes" | "control" | "affinity"
+  "index" | "name" | "vcpuFd" | "runPage" | "runPageBytes" | "control" | "affinity"
 >;
+
+/** Names the thread of a vCPU: management programs look for these to bind and to count them. */
+export type VcpuThreadName = (index: number) => string;
+
+/** As the original names them. */
+export const vcpuThreadName: VcpuThreadName = (index) => `vcpu${index}`;
 
 /** The vCPUs. */
 export class VcpuSet {
@@ -44,6 +50,7 @@ export class VcpuSet {
     physBits: number,
     private readonly workers: readonly Promise<WorkerPort>[],
     private readonly onEvent: (event: GuestEvent) => void,
+    private readonly threadName: VcpuThreadName,
   ) {
     this.#common = commonCpuid(host.system.supportedCpuid(), host.cpuid, {
       physBits,
@@ -107,6 +114,7 @@ export class VcpuSet {
         {
           ...common,
           index: i,
+          name: this.threadName(i),
           vcpuFd: vcpu.fd,
           runPage: vcpu.runPage,
           runPageBytes: vcpu.runPageBytes,

@@ -20,11 +20,13 @@ import { createVcpuOutputs, type VcpuOutputDescription } from "./vcpu_outputs.ts
 import { VcpuControl, VcpuState } from "./vcpu_control.ts";
 import { VcpuLoop } from "./vcpu_loop.ts";
 import { VcpuMachine } from "./vcpu_machine.ts";
-import { postEvent, WorkerService } from "./worker_serve.ts";
+import { IDLE_THREAD_NAME, postEvent, WorkerService } from "./worker_serve.ts";
 
 /** Everything a vCPU needs to run; plain and cloneable. */
 export interface VcpuStart {
   readonly index: number;
+  /** Name of its thread. */
+  readonly name: string;
   readonly vmFd: number;
   readonly vcpuFd: number;
   readonly runPage: bigint;
@@ -47,7 +49,7 @@ let vcpuFd = -1;
 const post = (event: GuestEvent) => postEvent(event);
 
 function start(request: VcpuStart): void {
-  setThreadName(`vcpu${request.index}`);
+  setThreadName(request.name);
   if (request.affinity !== undefined) setAffinity(request.affinity);
   vcpuFd = request.vcpuFd;
   armKick(vcpuFd);
@@ -84,8 +86,6 @@ function start(request: VcpuStart): void {
   Atomics.store(control.words, VcpuControl.index.state, VcpuState.starting);
 }
 
-/** Name of a Worker's thread between two VMs. */
-const IDLE_THREAD_NAME = "idle";
 /** The VM is gone: nothing of it may be touched again. */
 function rest(): void {
   machine = undefined;

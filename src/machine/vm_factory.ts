@@ -29,7 +29,7 @@ import { VmIommu } from "./plug/iommu.ts";
 import { plugTpm } from "./plug/tpm.ts";
 import { connectVhostUsers, type VhostUserLinks } from "./plug/vhost_user.ts";
 import { createPlatform } from "./platform.ts";
-import { VcpuSet } from "./vcpu_set.ts";
+import { VcpuSet, type VcpuThreadName, vcpuThreadName } from "./vcpu_set.ts";
 import { Vm } from "./vm.ts";
 import { VmDevices } from "./vm_devices.ts";
 import type { VmFactory, VmInstance } from "./vm_port.ts";
@@ -39,6 +39,8 @@ import { returnWorkers, takeWorker } from "./worker_pool.ts";
 export class KvmVmFactory implements VmFactory {
   #consoles: Consoles | undefined;
   #current: Vm | undefined;
+
+  constructor(private readonly threadName: VcpuThreadName = vcpuThreadName) {}
 
   async prepareConsoles(config: VmConfig): Promise<VmConfig> {
     await this.releaseConsoles();
@@ -82,6 +84,7 @@ export class KvmVmFactory implements VmFactory {
         onEvent,
         links,
         tpm,
+        this.threadName,
       );
     } catch (error) {
       links.release();
@@ -101,6 +104,7 @@ function build(
   onEvent: (event: GuestEvent) => void,
   links: VhostUserLinks,
   tpm: ConnectedTpm | undefined,
+  threadName: VcpuThreadName,
 ): Vm {
   const host = kvmHost();
   const physBits = guestPhysBits(host.physBits, config.cpus.max_phys_bits);
@@ -147,7 +151,16 @@ function build(
       if (event.kind === "iommu-fault") void instance.vm?.reportIommuFault(event);
       else onEvent(event);
     };
-    const vcpus = new VcpuSet(host, vm, config.cpus, topologyOf(config.cpus), physBits, vcpuWorkers, forward);
+    const vcpus = new VcpuSet(
+      host,
+      vm,
+      config.cpus,
+      topologyOf(config.cpus),
+      physBits,
+      vcpuWorkers,
+      forward,
+      threadName,
+    );
     instance.vm = new Vm({
       vm,
       memory,

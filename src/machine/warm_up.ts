@@ -12,6 +12,7 @@ import { pvhElf } from "@vmm/arch/x86_64/loader/tiny_elf.ts";
 import { kvmHost } from "./kvm_host.ts";
 import { KvmVmFactory } from "./vm_factory.ts";
 import { prewarm } from "./worker_pool.ts";
+import { IDLE_THREAD_NAME } from "./worker_serve.ts";
 
 /** `cli; hlt`: the vCPU waits in the kernel until it is stopped. */
 const REHEARSAL_CODE = Uint8Array.of(0xfa, 0xf4);
@@ -50,7 +51,8 @@ export async function rehearse(configure: (body: string) => VmConfig): Promise<v
   const kernel = memfd("rehearsal");
   try {
     pwrite(kernel, pvhElf(REHEARSAL_CODE), 0);
-    const factory = new KvmVmFactory();
+    // Management programs tell a VM's vCPUs by the names of their threads.
+    const factory = new KvmVmFactory(() => IDLE_THREAD_NAME);
     const config = await factory.prepareConsoles(configure(rehearsalBody(`/proc/self/fd/${kernel}`)));
     await turn();
     const vm = await factory.create(config, () => {});

@@ -5,6 +5,9 @@
  */
 import { MailboxBlock, type WorkerCall, type WorkerMessage } from "./worker_port.ts";
 
+/** Name of a thread that belongs to no VM of a client. */
+export const IDLE_THREAD_NAME = "idle";
+
 /** The scope of a dedicated Worker, as far as used here. */
 interface Scope {
   onmessage: ((message: MessageEvent) => void) | null;

@@ -4,7 +4,7 @@ import { eventually } from "@tests/framework/deadline.ts";
 import { Puppet } from "@tests/framework/puppet.ts";
 import { hex } from "@tests/framework/tiny_guest.ts";
 import type { Vm } from "@tests/framework/vm.ts";
-import { guestTest, startVm } from "./subject.ts";
+import { betterTest, guestTest, startVm } from "./subject.ts";
 
 const START_GPA = 0x8000;
 const COUNT_OFFSET = 0x100;
@@ -63,6 +63,17 @@ for (const count of [1, 2, 4, 8]) {
     await eventually("the end of the vCPU threads", async () => (await vcpuThreads(vm)).length === 0);
   });
 }
+
+betterTest("nothing has a vCPU's name before there is a VM", "it rehearses nothing", async () => {
+  await using vm = await startVm();
+  const seen = new Set<string>();
+  await eventually("the rehearsal's threads to rest", async () => {
+    for (const name of await vm.threads()) seen.add(name);
+    const targets = [...(await vm.descriptors()).values()];
+    return seen.has("idle") && !targets.some((target) => target.includes("kvm-vm"));
+  });
+  assert.deepEqual([...seen].filter((name) => name.startsWith("vcpu")), []);
+});
 
 guestTest("more vCPUs than max_vcpus boot later: only those at boot have threads", async () => {
   await using puppet = await Puppet.make();
