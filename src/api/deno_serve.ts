@@ -3,6 +3,7 @@
  *
  * L6, main isolate. Clients that need the original's exact bytes or pass descriptors use the drop-in dialect (`http1/`).
  */
+import type { RefusalReason } from "@vmm/log/counters.ts";
 import { log } from "@vmm/log/logger.ts";
 import type { FrontDoor } from "./front_door.ts";
 import { OwnSocket } from "./http1/own_connection.ts";
@@ -70,8 +71,17 @@ function toResponse({ status, body, contentType }: HttpResponse): Response {
   return new Response(body ?? "", { status, headers: { "content-type": contentType ?? JSON_CONTENT } });
 }
 
-/** Serves `router` on the UNIX socket at `path`, which must not exist. @throws Error when it cannot listen */
-export function serveUnix(path: string, router: Router, extras: Extras): FrontDoor {
+/**
+ * Serves `router` on the UNIX socket at `path`, which must not exist. @throws Error when it cannot listen
+ *
+ * @param countRefusal told of what the router never sees, but for bytes that are no HTTP: Deno answers those itself
+ */
+export function serveUnix(
+  path: string,
+  router: Router,
+  extras: Extras,
+  countRefusal: (reason: RefusalReason) => void = () => {},
+): FrontDoor {
   /** Requests with a host nobody else knows are our own. */
   const ownOrigin = `http://${crypto.randomUUID()}`;
   const server = Deno.serve({
@@ -88,7 +98,10 @@ export function serveUnix(path: string, router: Router, extras: Extras): FrontDo
     if (extra !== undefined) return await extra;
     // Deno gives no body of a GET; asking for it, and waiting, would cost those who poll.
     const body = method === "GET" ? NO_BODY : await readBody(request);
-    if (typeof body === "string") return toResponse(BODY_FAULTS[body]);
+    if (typeof body === "string") {
+      if (body === "too long") countRefusal("too_long");
+      return toResponse(BODY_FAULTS[body]);
+    }
     const message: HttpRequest = { method, path: target, body };
     return toResponse(await router(message, undefined, url.startsWith(ownOrigin)));
   });

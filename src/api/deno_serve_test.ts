@@ -11,6 +11,7 @@ const DEBUG = 2;
 Deno.test("serveUnix() passes requests on as they are and answers in ordinary HTTP", async () => {
   const directory = await Deno.makeTempDir();
   const seen: HttpRequest[] = [];
+  const refused: string[] = [];
   const door = serveUnix(
     `${directory}/s`,
     (request) => {
@@ -20,6 +21,7 @@ Deno.test("serveUnix() passes requests on as they are and answers in ordinary HT
       );
     },
     (_request, path) => path === "/metrics" ? new Response("m") : undefined,
+    (reason) => refused.push(reason),
   );
   {
     using client = await HttpConnection.open(`${directory}/s`);
@@ -37,6 +39,7 @@ Deno.test("serveUnix() passes requests on as they are and answers in ordinary HT
     ["GET", "/api/v1/x?y=z", 0],
     ["PUT", "/api/v1/vm.create", 2],
   ]);
+  assert.deepEqual(refused, ["too_long"]);
   await door.close();
   await Deno.remove(directory, { recursive: true });
 });

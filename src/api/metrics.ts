@@ -3,7 +3,7 @@
  *
  * L6, pure. Source: Prometheus "Exposition formats", text format 0.0.4.
  */
-import { LATENCY_BUCKETS_S, type RequestCounters } from "@vmm/log/counters.ts";
+import { type ApiCounters, DOORS, LATENCY_BUCKETS_S } from "@vmm/log/counters.ts";
 import type { LoopFigures } from "./control_loop.ts";
 import { type DeviceSample, deviceSamples } from "./device_metrics.ts";
 import { Exposition } from "./exposition.ts";
@@ -51,7 +51,7 @@ const MACHINE_METRICS: readonly (readonly [pattern: RegExp, metric: string, labe
 const SUM = "driver_faults";
 
 /** The whole exposition. */
-export function metricsText(counters: RequestCounters, figures: LoopFigures, version: string): string {
+export function metricsText(counters: ApiCounters, figures: LoopFigures, version: string): string {
   const out = new Exposition();
   out.metric("nephos_build_info", "gauge", "Version of the program, always 1.");
   out.sample("nephos_build_info", { version }, 1);
@@ -73,24 +73,38 @@ export function metricsText(counters: RequestCounters, figures: LoopFigures, ver
   return out.toString();
 }
 
-function requests(out: Exposition, counters: RequestCounters): void {
-  out.metric("nephos_api_requests_total", "counter", "Answered requests by endpoint and status.");
-  for (const [endpoint, statuses] of counters.statuses()) {
-    for (const [status, count] of statuses) {
-      out.sample("nephos_api_requests_total", { endpoint, status }, count);
+function requests(out: Exposition, counters: ApiCounters): void {
+  out.metric("nephos_api_requests_total", "counter", "Answered requests by door, endpoint and status.");
+  for (const door of DOORS) {
+    for (const [endpoint, statuses] of counters[door].statuses()) {
+      for (const [status, count] of statuses) {
+        out.sample("nephos_api_requests_total", { door, endpoint, status }, count);
+      }
+    }
+  }
+  out.metric(
+    "nephos_api_refused_total",
+    "counter",
+    "Requests and connections turned away before an endpoint was looked up, by door and reason.",
+  );
+  for (const door of DOORS) {
+    for (const [reason, count] of counters[door].refusals()) {
+      out.sample("nephos_api_refused_total", { door, reason }, count);
     }
   }
   const name = "nephos_api_request_seconds";
-  out.metric(name, "histogram", "Time from a request to its answer, by endpoint.");
-  for (const [endpoint, { buckets, sumSeconds, count }] of counters.latency()) {
-    let below = 0;
-    for (const [index, bound] of LATENCY_BUCKETS_S.entries()) {
-      below += buckets[index];
-      out.sample(`${name}_bucket`, { endpoint, le: bound }, below);
+  out.metric(name, "histogram", "Time from a request to its answer, by door and endpoint.");
+  for (const door of DOORS) {
+    for (const [endpoint, { buckets, sumSeconds, count }] of counters[door].latency()) {
+      let below = 0;
+      for (const [index, bound] of LATENCY_BUCKETS_S.entries()) {
+        below += buckets[index];
+        out.sample(`${name}_bucket`, { door, endpoint, le: bound }, below);
+      }
+      out.sample(`${name}_bucket`, { door, endpoint, le: "+Inf" }, count);
+      out.sample(`${name}_sum`, { door, endpoint }, sumSeconds);
+      out.sample(`${name}_count`, { door, endpoint }, count);
     }
-    out.sample(`${name}_bucket`, { endpoint, le: "+Inf" }, count);
-    out.sample(`${name}_sum`, { endpoint }, sumSeconds);
-    out.sample(`${name}_count`, { endpoint }, count);
   }
 }
 

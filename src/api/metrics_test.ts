@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { RequestCounters } from "@vmm/log/counters.ts";
+import { makeApiCounters } from "@vmm/log/counters.ts";
 import { readExposition } from "@tests/framework/prometheus.ts";
 import type { LoopFigures } from "./control_loop.ts";
 import { metricsText } from "./metrics.ts";
@@ -38,21 +38,30 @@ function samplesOf(text: string): string[] {
   return text.split("\n").filter((line) => line !== "" && !line.startsWith("#"));
 }
 
-Deno.test("metricsText() writes requests as a counter and a histogram", () => {
-  const counters = new RequestCounters();
-  counters.record("vm.info", 200, 0.0005);
-  counters.record("vm.info", 404, 5);
+Deno.test("metricsText() writes requests of each door as a counter and a histogram", () => {
+  const counters = makeApiCounters();
+  counters.http.record("vm.info", 200, 0.0005);
+  counters.http.record("vm.info", 404, 5);
+  counters.dbus.record("vm.info", 404, 0.05);
+  counters.library.record("vm.boot", 204, 1);
+  counters.http.refuse("too_many_connections");
+  counters.dbus.refuse("too_long");
   const text = metricsText(counters, { ...FIGURES, devices: {}, machine: {} }, "0.1.0");
   const samples = samplesOf(text);
   for (
     const expected of [
       'nephos_build_info{version="0.1.0"} 1',
-      'nephos_api_requests_total{endpoint="vm.info",status="404"} 1',
-      'nephos_api_request_seconds_bucket{endpoint="vm.info",le="0.0001"} 0',
-      'nephos_api_request_seconds_bucket{endpoint="vm.info",le="0.001"} 1',
-      'nephos_api_request_seconds_bucket{endpoint="vm.info",le="10"} 2',
-      'nephos_api_request_seconds_bucket{endpoint="vm.info",le="+Inf"} 2',
-      'nephos_api_request_seconds_count{endpoint="vm.info"} 2',
+      'nephos_api_requests_total{door="http",endpoint="vm.info",status="404"} 1',
+      'nephos_api_requests_total{door="dbus",endpoint="vm.info",status="404"} 1',
+      'nephos_api_requests_total{door="library",endpoint="vm.boot",status="204"} 1',
+      'nephos_api_refused_total{door="http",reason="too_many_connections"} 1',
+      'nephos_api_refused_total{door="dbus",reason="too_long"} 1',
+      'nephos_api_request_seconds_bucket{door="http",endpoint="vm.info",le="0.0001"} 0',
+      'nephos_api_request_seconds_bucket{door="http",endpoint="vm.info",le="0.001"} 1',
+      'nephos_api_request_seconds_bucket{door="http",endpoint="vm.info",le="10"} 2',
+      'nephos_api_request_seconds_bucket{door="http",endpoint="vm.info",le="+Inf"} 2',
+      'nephos_api_request_seconds_count{door="http",endpoint="vm.info"} 2',
+      'nephos_api_request_seconds_sum{door="dbus",endpoint="vm.info"} 0.05',
       "nephos_operations_waiting 2",
       'nephos_vm_state{state="Running"} 1',
       'nephos_vm_state{state="Paused"} 0',
@@ -63,7 +72,7 @@ Deno.test("metricsText() writes requests as a counter and a histogram", () => {
 });
 
 Deno.test("metricsText() writes exits by KVM's reason and counters of devices in base units", () => {
-  const text = metricsText(new RequestCounters(), FIGURES, "0.1.0");
+  const text = metricsText(makeApiCounters(), FIGURES, "0.1.0");
   const samples = samplesOf(text);
   for (
     const expected of [

@@ -35,7 +35,7 @@ export type Router = (
 
 const MS_PER_SECOND = 1_000;
 /** Name under which requests to unknown paths are counted. */
-const UNKNOWN_ENDPOINT = "unknown";
+export const UNKNOWN_ENDPOINT = "unknown";
 
 /** A JSON list of messages. */
 export function messageList(status: number, messages: readonly string[]): HttpResponse {

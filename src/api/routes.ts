@@ -78,6 +78,11 @@ export const ROUTES: readonly Route[] = [
   put("vm.send-migration", "required"),
 ];
 
+/** Route of each operation. */
+export const ROUTE_OF_OPERATION: ReadonlyMap<OperationName, Route> = new Map(
+  ROUTES.map((route) => [route.operation, route]),
+);
+
 /** Route of each full path. */
 export const ROUTE_OF_PATH: ReadonlyMap<string, Route> = new Map(
   ROUTES.map((route) => [API_ROOT + route.operation, route]),

@@ -6,7 +6,7 @@
  */
 import { COMPATIBLE_BUILD_VERSION, COMPATIBLE_VERSION, FEATURES, NEPHOS_VERSION } from "@vmm/base/version.ts";
 import type { PathOrFd } from "@vmm/cli/command_result.ts";
-import { RequestCounters } from "@vmm/log/counters.ts";
+import { type Door, makeApiCounters, type RefusalReason } from "@vmm/log/counters.ts";
 import { EventStream } from "@vmm/log/events.ts";
 import { log } from "@vmm/log/logger.ts";
 import type { KvmVmFactory } from "@vmm/machine/vm_factory.ts";
@@ -54,9 +54,7 @@ const loadBodyReader = () => import("./body_reader.ts");
 export class VmmService {
   readonly events = new EventStream();
   readonly loop: ControlLoop;
-  /** Answers requests of any front door. */
-  readonly router: Router;
-  readonly #counters = new RequestCounters();
+  readonly #counters = makeApiCounters();
   readonly #doors: OpenApi[] = [];
   #factory: Promise<KvmVmFactory> | undefined;
   #rehearsalTimer: ReturnType<typeof setTimeout> | undefined;
@@ -77,7 +75,6 @@ export class VmmService {
       closeDescriptor,
       noShutdown,
     });
-    this.router = makeRouter({ send: this.loop.send, bodyReader: loadBodyReader, counters: this.#counters });
     const leave = this.events.subscribe(({ source, event }) => {
       if (source !== "vm" || event !== "booted") return;
       leave();
@@ -113,13 +110,24 @@ export class VmmService {
     return metricsText(this.#counters, this.loop.figures(), NEPHOS_VERSION);
   }
 
+  /** Makes what answers the requests of a door, and counts them as its. */
+  makeRouter(door: Door): Router {
+    return makeRouter({
+      send: this.loop.send,
+      bodyReader: loadBodyReader,
+      counters: this.#counters[door],
+    });
+  }
+
   /** Listens; a descriptor can be served by the drop-in dialect only. @throws Error when it cannot */
   listen(place: PathOrFd, dialect: Dialect): void {
+    const router = this.makeRouter("http");
+    const countRefusal = (reason: RefusalReason) => this.#counters.http.refuse(reason);
     if (place.kind === "path" && dialect === "nephos") {
       const claimed = claimPath(place.path);
       const extras = makeExtras({ metrics: () => this.metrics(), events: this.events });
       try {
-        this.addDoor(serveUnix(claimed.path, this.router, extras), claimed.remove);
+        this.addDoor(serveUnix(claimed.path, router, extras, countRefusal), claimed.remove);
       } catch (error) {
         claimed.release();
         throw error;
@@ -128,7 +136,7 @@ export class VmmService {
     }
     const claimed = place.kind === "path" ? claimPath(place.path) : undefined;
     const listener = claimed === undefined ? adoptListener((place as { fd: number }).fd) : listenOn(claimed);
-    const server = new Http1Server(listener, this.router);
+    const server = new Http1Server(listener, router, countRefusal);
     server.run();
     this.addDoor(server, claimed?.remove);
   }
@@ -142,7 +150,13 @@ export class VmmService {
   async offerOnBus(options: Parameters<typeof import("./dbus/serve_dbus.ts").serveDbus>[0]): Promise<void> {
     const { serveDbus } = await import("./dbus/serve_dbus.ts");
     try {
-      this.addDoor(await serveDbus(options, this.loop.send, await loadBodyReader(), this.events));
+      const parts = {
+        send: this.loop.send,
+        bodies: await loadBodyReader(),
+        events: this.events,
+        counters: this.#counters.dbus,
+      };
+      this.addDoor(await serveDbus(options, parts));
     } catch (cause) {
       throw new Error("Error starting D-Bus session", { cause });
     }

@@ -9,6 +9,7 @@ import { umask } from "@ffi/libc/thread.ts";
 import type { VmmEvent } from "@schemas/api/event.ts";
 import { abortable } from "@vmm/base/abortable.ts";
 import { PassedDescriptors } from "@vmm/api/passed_descriptors.ts";
+import type { Router } from "@vmm/api/router.ts";
 import { type Dialect, VmmService } from "@vmm/api/serve_service.ts";
 import { ApiError, messagesIn } from "@vmm/client/api_error.ts";
 import { type RequestOptions, VmmOperations } from "@vmm/client/vmm_operations.ts";
@@ -50,11 +51,13 @@ export class Vmm extends VmmOperations implements AsyncDisposable {
    */
   readonly ended: Promise<VmmEnd>;
   readonly #service: VmmService;
+  readonly #router: Router;
   readonly #feeds = new Set<EventFeed>();
 
   private constructor(service: VmmService) {
     super();
     this.#service = service;
+    this.#router = service.makeRouter("library");
     this.ended = this.#run();
   }
 
@@ -95,7 +98,7 @@ export class Vmm extends VmmOperations implements AsyncDisposable {
     const bytes = body === undefined ? NO_BODY : new TextEncoder().encode(writeBody(body));
     const passed = fds.length === 0 ? undefined : new PassedDescriptors(fds.map(duplicate), close);
     const request = { method, path: API_ROOT + endpoint, body: bytes };
-    const answer = await abortable(Promise.resolve(this.#service.router(request, passed)), signal);
+    const answer = await abortable(Promise.resolve(this.#router(request, passed)), signal);
     const text = answer.body ?? "";
     if (answer.status < 200 || answer.status > 299) {
       throw new ApiError(answer.status, endpoint, messagesIn(text), text);

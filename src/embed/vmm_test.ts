@@ -20,6 +20,10 @@ Deno.test("Vmm answers without a socket, with the statuses and types of the REST
   });
   await assert.rejects(vmm.request("GET", "vm.nonsense"), { status: 404 });
   assert.match(vmm.metrics(), /^nephos_vm_state\{state="Created"\} 1$/m);
+  assert.match(
+    vmm.metrics(),
+    /^nephos_api_requests_total\{door="library",endpoint="vm.create",status="204"\} 1$/m,
+  );
 });
 
 Deno.test("Vmm: a signal ends the wait, not the operation", async () => {

@@ -1,8 +1,16 @@
 /**
  * Counters and latency histograms of the VMM itself, for `/metrics`.
  *
- * L1, pure, main isolate. Labels come from fixed sets (endpoints, statuses), so the tables stay small.
+ * L1, pure, main isolate. Labels come from fixed sets (doors, endpoints, statuses, reasons), so the tables stay small.
  */
+
+/** Ways a request comes in: REST on a socket, the message bus, calls of the program that embeds the VMM. */
+export const DOORS = ["http", "dbus", "library"] as const;
+/** One of them. */
+export type Door = typeof DOORS[number];
+
+/** Why something was turned away before it was known what it asks for. */
+export type RefusalReason = "malformed" | "too_long" | "too_many_connections" | "too_many_descriptors";
 
 /** Upper bounds of the latency buckets in seconds; a last one without bound follows. */
 export const LATENCY_BUCKETS_S = [0.0001, 0.001, 0.01, 0.1, 1, 10] as const;
@@ -21,10 +29,11 @@ interface MutableHistogram {
   count: number;
 }
 
-/** Requests by endpoint: how many per status, and how long they took. */
+/** Requests of one door by endpoint: how many per status, and how long they took; and what was turned away. */
 export class RequestCounters {
   readonly #statuses = new Map<string, Map<number, number>>();
   readonly #latency = new Map<string, MutableHistogram>();
+  readonly #refusals = new Map<RefusalReason, number>();
 
   /** Counts one answered request. `seconds` from its arrival to its answer. */
   record(endpoint: string, status: number, seconds: number): void {
@@ -43,6 +52,16 @@ export class RequestCounters {
     histogram.count++;
   }
 
+  /** Counts one request or connection that was turned away. */
+  refuse(reason: RefusalReason): void {
+    this.#refusals.set(reason, (this.#refusals.get(reason) ?? 0) + 1);
+  }
+
+  /** What was turned away, by reason. */
+  refusals(): ReadonlyMap<RefusalReason, number> {
+    return this.#refusals;
+  }
+
   /** Counts per endpoint and status. */
   statuses(): ReadonlyMap<string, ReadonlyMap<number, number>> {
     return this.#statuses;
@@ -52,4 +71,12 @@ export class RequestCounters {
   latency(): ReadonlyMap<string, LatencyHistogram> {
     return this.#latency;
   }
+}
+
+/** Counters of every door. */
+export type ApiCounters = Readonly<Record<Door, RequestCounters>>;
+
+/** All at zero. */
+export function makeApiCounters(): ApiCounters {
+  return { http: new RequestCounters(), dbus: new RequestCounters(), library: new RequestCounters() };
 }

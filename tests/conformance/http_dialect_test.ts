@@ -19,7 +19,13 @@ class InProcessDoor implements AsyncDisposable {
   readonly directory = Deno.makeTempDirSync();
   readonly path = `${this.directory}/api.sock`;
   readonly target = new InProcessTarget();
-  readonly #server = new Http1Server(listenUnix(this.path), this.target.router);
+  /** Why something was turned away, in order. */
+  readonly refused: string[] = [];
+  readonly #server = new Http1Server(
+    listenUnix(this.path),
+    this.target.router,
+    (reason) => this.refused.push(reason),
+  );
   readonly #running = this.#server.run();
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -107,6 +113,7 @@ Deno.test("drop-in dialect: the eleventh connection is told so and closed, the t
     "HTTP/1.1 503\r\nServer: Firecracker API\r\nConnection: close\r\nContent-Length: 40\r\n\r\n" +
       '{ "error": "Too many open connections" }<end>',
   );
+  assert.deepEqual(door.refused, ["too_many_connections"]);
   close(refused);
   close(open.shift()!);
   // The end of the first connection and the next one arrive in either order.
@@ -126,6 +133,7 @@ Deno.test("drop-in dialect: after a fault in the headers the connection ends", a
   const fd = connectUnix(door.path);
   send(fd, `GET / HTTP/1.1\r\nno colon\r\n\r\n`);
   assert.match(await readUntil(fd, () => false), /^HTTP\/1\.1 400 [^]*Key: no colon[^]*<end>$/);
+  assert.deepEqual(door.refused, ["malformed"]);
   close(fd);
 });
 
@@ -137,6 +145,23 @@ Deno.test("drop-in dialect: a line without end is refused at 1024 bytes", async 
     assert.match(await readUntil(fd, () => false), /^HTTP\/1\.1 400 [^]*<end>$/);
     close(fd);
   }
+});
+
+Deno.test("drop-in dialect: what is too long is counted as that, whatever was before it", async () => {
+  await using door = new InProcessDoor();
+  const refusals = {
+    "G / HTTP/1.1\r\n\r\n": "malformed",
+    [`PUT / HTTP/1.1\r\nContent-Length: ${(4 << 20) + 1}\r\n\r\n`]: "too_long",
+    "PUT / HTTP/1.1\r\nContent-Length: x\r\n\r\n": "malformed",
+    [`GET /${"a".repeat(1_024)}`]: "too_long",
+  };
+  for (const text of Object.keys(refusals)) {
+    const fd = connectUnix(door.path);
+    send(fd, text);
+    assert.match(await readUntil(fd, (received) => received.includes("error")), /^HTTP\/1\.1 400 /);
+    close(fd);
+  }
+  assert.deepEqual(door.refused, Object.values(refusals));
 });
 
 Deno.test("drop-in dialect: requests before a half-close are answered", async () => {

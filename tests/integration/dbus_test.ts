@@ -2,10 +2,45 @@
  * The D-Bus API on a real message bus, called by the tools every distribution has.
  */
 import assert from "node:assert/strict";
+import { MessageType } from "@vmm/api/dbus/message.ts";
+import { BusConnection } from "@vmm/api/dbus/serve_connection.ts";
 import { eventually } from "@tests/framework/deadline.ts";
 import { HALT, pvhElf } from "@tests/framework/tiny_guest.ts";
 import { BUS_COMMANDS, INTERFACE, MessageBus, OBJECT, SERVICE } from "@tests/framework/message_bus.ts";
+import { readExposition } from "@tests/framework/prometheus.ts";
 import { programPath, testWith } from "@tests/framework/programs.ts";
+
+/** More than is read of one call. The tools take no argument as long as that. */
+const TOO_LONG_BYTES = (8 << 20) + 1;
+
+/** Calls `VmCreate` with an argument that is too long; returns the error's name. */
+async function longCall(address: string): Promise<string | undefined> {
+  const connection = await BusConnection.open(address);
+  try {
+    const bus = "org.freedesktop.DBus";
+    await connection.send({
+      type: MessageType.call,
+      destination: bus,
+      path: "/org/freedesktop/DBus",
+      interface: bus,
+      member: "Hello",
+    });
+    const serial = await connection.send({
+      type: MessageType.call,
+      destination: SERVICE,
+      path: OBJECT,
+      interface: INTERFACE,
+      member: "VmCreate",
+      body: [" ".repeat(TOO_LONG_BYTES)],
+    });
+    for (;;) {
+      const message = await connection.receive();
+      if (message === undefined || message.header.replySerial === serial) return message?.header.errorName;
+    }
+  } finally {
+    connection.close();
+  }
+}
 
 const NEEDS = { binary: true, commands: BUS_COMMANDS };
 testWith(
@@ -51,6 +86,40 @@ testWith(
     );
   },
 );
+
+testWith(NEEDS, "D-Bus: calls are counted beside those of the REST API", async () => {
+  await using bus = await MessageBus.start();
+  await using vm = await bus.startVm("nephos");
+  await vm.api.get("vm.info");
+  await bus.call("VmInfo");
+  await bus.call("VmInfo");
+  await bus.call("VmCreate", "string:{");
+  await bus.call("VmCreate", "uint32:1");
+  await bus.call("VmCreate", 'string:{"console":{"mode":"Null"},"payload":{"kernel":"/k"}}');
+  await bus.call("VmAddDisk", 'string:{"path":"/disk"}');
+  await bus.call("VmInfo");
+  await bus.call("Nothing");
+  await bus.run("gdbus", ["introspect", "--session", "--dest", SERVICE, "--object-path", OBJECT]);
+  assert.equal(await longCall(bus.address), "org.freedesktop.DBus.Error.LimitsExceeded");
+  const families = readExposition((await vm.api.get("/metrics")).body);
+  const samples = (name: string) =>
+    families.get(name)!.samples.map(({ labels, value }) => ({ ...labels, value }));
+  const sorted = (list: object[]) => list.map((item) => JSON.stringify(item)).sort();
+  assert.deepEqual(
+    // The start of the test has asked vmm.ping until it was answered.
+    sorted(samples("nephos_api_requests_total")).filter((sample) => !sample.includes("vmm.ping")),
+    sorted([
+      { door: "http", endpoint: "vm.info", status: "404", value: 1 },
+      { door: "dbus", endpoint: "vm.info", status: "404", value: 2 },
+      { door: "dbus", endpoint: "vm.info", status: "200", value: 1 },
+      { door: "dbus", endpoint: "vm.create", status: "400", value: 2 },
+      { door: "dbus", endpoint: "vm.create", status: "204", value: 1 },
+      { door: "dbus", endpoint: "vm.add-disk", status: "204", value: 1 },
+      { door: "dbus", endpoint: "unknown", status: "404", value: 1 },
+    ]),
+  );
+  assert.deepEqual(samples("nephos_api_refused_total"), [{ door: "dbus", reason: "too_long", value: 1 }]);
+});
 
 testWith(NEEDS, "D-Bus: gdbus and busctl find every method and the signal", async () => {
   await using bus = await MessageBus.start();

@@ -73,7 +73,10 @@ testWith(
     await eventually("the event", () => /event: vm\/deleted\ndata: \{"timestamp"/.test(text));
     const metrics = await vm.api.get("/metrics");
     assert.match(metrics.header("content-type")!, /^text\/plain; version=0\.0\.4/);
-    assert.match(metrics.body, /nephos_api_requests_total\{endpoint="vm.create",status="204"\} 1\n/);
+    assert.match(
+      metrics.body,
+      /nephos_api_requests_total\{door="http",endpoint="vm.create",status="204"\} 1\n/,
+    );
     const document = (await vm.api.get("openapi.json")).json<{ openapi: string; paths: object }>();
     assert.equal(document.openapi.slice(0, 2), "3.");
     assert.equal(Object.keys(document.paths).length, 31);

@@ -47,6 +47,8 @@ testWith(
       async () => (await Deno.readTextFile(`${vm.directory}/serial`)).includes("U"),
     );
     await vm.api.get("vm.nonsense");
+    const tooLong = " ".repeat((4 << 20) + 1);
+    assert.equal((await vm.api.request("PUT", "vm.create", tooLong)).status, 413);
     const families = await scrape(vm);
     assert.deepEqual(stateOf(families), ["Running"]);
     const value = (name: string, labels: Record<string, string> = {}) =>
@@ -56,8 +58,10 @@ testWith(
     assert.ok(value("nephos_vcpu_exits_total", { reason: "io" })! >= 1);
     assert.equal(value("nephos_disk_reads_total", { device: 'd"0' }), 0);
     assert.equal(value("nephos_vm_memory_actual_bytes"), 64 << 20);
-    assert.equal(value("nephos_api_requests_total", { endpoint: "vm.boot", status: "204" }), 1);
-    assert.equal(value("nephos_api_requests_total", { endpoint: "unknown", status: "404" }), 1);
+    const door = "http";
+    assert.equal(value("nephos_api_requests_total", { door, endpoint: "vm.boot", status: "204" }), 1);
+    assert.equal(value("nephos_api_requests_total", { door, endpoint: "unknown", status: "404" }), 1);
+    assert.equal(value("nephos_api_refused_total", { door, reason: "too_long" }), 1);
 
     const page = await Deno.readTextFile(join(ROOT, "docs", "metrics.md"));
     const documented = [...page.matchAll(/^\| `(nephos_\w+)` +\| (\w+)/gm)].map((

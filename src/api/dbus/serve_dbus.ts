@@ -4,15 +4,17 @@
  * L6, main isolate; loaded only when asked for. Source: spec/seed-api.txt "D-Bus API", spec/observed.md "D-Bus".
  */
 import type { DbusOptions } from "@vmm/cli/command_result.ts";
+import type { RequestCounters } from "@vmm/log/counters.ts";
 import type { EventStream } from "@vmm/log/events.ts";
 import { log } from "@vmm/log/logger.ts";
 import type { OperationWithBody } from "../body_reader.ts";
 import type { SendCommand } from "../channel.ts";
 import type { ApiCommand } from "../command.ts";
 import type { FrontDoor } from "../front_door.ts";
-import { OperationError } from "../operation_error.ts";
-import type { BodyReader } from "../router.ts";
+import { type BodyReader, UNKNOWN_ENDPOINT } from "../router.ts";
+import { BusError, BusErrorName, type CallResult, isTooLong, replyTo, statusOf } from "./call_result.ts";
 import {
+  type BusHeader,
   type BusValue,
   decodeBody,
   MessageType,
@@ -30,29 +32,19 @@ const BUS = {
   path: "/org/freedesktop/DBus",
   interface: "org.freedesktop.DBus",
 };
-const STANDARD = "org.freedesktop.DBus";
+const MS_PER_SECOND = 1_000;
 const DO_NOT_QUEUE = 4;
 const PRIMARY_OWNER = 1;
 /** Methods of the properties' interface with the types of their arguments. */
 const PROPERTY_METHODS: Readonly<Record<string, string>> = { Get: "ss", Set: "ssv", GetAll: "s" };
 const MACHINE_ID_FILES = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
 
-/** Error names. */
-const BusErrorName = {
-  failed: `${STANDARD}.Error.Failed`,
-  unknownMethod: `${STANDARD}.Error.UnknownMethod`,
-  unknownInterface: `${STANDARD}.Error.UnknownInterface`,
-  unknownObject: `${STANDARD}.Error.UnknownObject`,
-  unknownProperty: `${STANDARD}.Error.UnknownProperty`,
-  limits: `${STANDARD}.Error.LimitsExceeded`,
-  signature: "org.freedesktop.zbus.Error",
-} as const;
-
-/** What a method call fails with. */
-class BusError extends Error {
-  constructor(readonly errorName: string, message: string) {
-    super(message);
-  }
+/** What the door needs of the VMM. */
+export interface DbusParts {
+  readonly send: SendCommand;
+  readonly bodies: BodyReader;
+  readonly events: EventStream;
+  readonly counters: RequestCounters;
 }
 
 function machineId(): string {
@@ -74,8 +66,7 @@ class Service implements FrontDoor {
   constructor(
     private readonly bus: BusConnection,
     private readonly objectPath: string,
-    private readonly sendCommand: SendCommand,
-    private readonly bodies: BodyReader,
+    private readonly parts: DbusParts,
   ) {}
 
   /** Calls a method of the bus itself and waits for its answer. @throws Error with the bus's message */
@@ -137,17 +128,33 @@ class Service implements FrontDoor {
 
   async #answer(message: IncomingMessage): Promise<void> {
     const { header } = message;
+    const started = performance.now();
+    const result = await this.#result(message);
+    this.#count(header, result, (performance.now() - started) / MS_PER_SECOND);
+    if ((header.flags & NO_REPLY_EXPECTED) !== 0) return;
     const to = { replySerial: header.serial, destination: header.sender };
-    const silent = (header.flags & NO_REPLY_EXPECTED) !== 0;
+    await this.bus.send({ ...replyTo(result), ...to }).catch(() => {});
+  }
+
+  async #result(message: IncomingMessage): Promise<CallResult> {
     try {
-      const value = await this.#call(message);
-      if (silent) return;
-      await this.bus.send({ type: MessageType.reply, ...to, body: value === undefined ? [] : [value] });
+      return { failed: false, value: await this.#call(message) };
     } catch (error) {
-      if (silent) return;
-      const { errorName, text } = describe(error);
-      await this.bus.send({ type: MessageType.error, ...to, errorName, body: [text] }).catch(() => {});
+      return { failed: true, error };
     }
+  }
+
+  /** Counts a call of the API's interface under the status that REST would have answered. */
+  #count(
+    { path, interface: of = API_INTERFACE, member = "" }: BusHeader,
+    result: CallResult,
+    seconds: number,
+  ): void {
+    if (of !== API_INTERFACE) return;
+    const { counters } = this.parts;
+    const operation = path === this.objectPath ? METHOD_OF_NAME.get(member)?.operation : undefined;
+    if (isTooLong(result)) counters.refuse("too_long");
+    else counters.record(operation ?? UNKNOWN_ENDPOINT, statusOf(operation, result), seconds);
   }
 
   /** The result of a call, undefined for none. @throws BusError, OperationError */
@@ -186,11 +193,14 @@ class Service implements FrontDoor {
     let body: unknown;
     if (argument !== undefined) {
       const [text] = argumentsOf(message, "s");
-      const result = this.bodies.readBody(operation as OperationWithBody, new TextEncoder().encode(text));
+      const result = this.parts.bodies.readBody(
+        operation as OperationWithBody,
+        new TextEncoder().encode(text),
+      );
       if (!result.ok) throw new BusError(BusErrorName.failed, result.message);
       body = result.body;
     }
-    const reply = await this.sendCommand({ operation, body } as ApiCommand);
+    const reply = await this.parts.send({ operation, body } as ApiCommand);
     if (!returns) return undefined;
     return reply.kind === "json" ? reply.text : "";
   }
@@ -213,36 +223,20 @@ function argumentsOf(
   return decodeBody(body, expected.replace(/[^s].*/, ""), order) as string[];
 }
 
-function describe(error: unknown): { errorName: string; text: string } {
-  if (error instanceof BusError) return { errorName: error.errorName, text: error.message };
-  // The words of the operation only, without the cause, as the original answers here.
-  const text = error instanceof OperationError
-    ? error.failure
-    : error instanceof Error
-    ? error.message
-    : String(error);
-  return { errorName: BusErrorName.failed, text };
-}
-
 /** Offers the API on a bus. @throws Error when the bus cannot be reached, the name is taken, or name or path are none */
-export async function serveDbus(
-  options: DbusOptions,
-  send: SendCommand,
-  bodies: BodyReader,
-  events: EventStream,
-): Promise<FrontDoor> {
+export async function serveDbus(options: DbusOptions, parts: DbusParts): Promise<FrontDoor> {
   const { serviceName, objectPath, systemBus } = options;
   if (!isWellKnownName(serviceName)) throw new Error(`"${serviceName}" is no well-known name`);
   if (!isObjectPath(objectPath)) throw new Error(`"${objectPath}" is no object path`);
   const bus = await BusConnection.open(busAddress(systemBus));
-  const service = new Service(bus, objectPath, send, bodies);
+  const service = new Service(bus, objectPath, parts);
   await service.callBus("Hello", []);
   const owner = await service.callBus("RequestName", [serviceName, DO_NOT_QUEUE]);
   if (decodeBody(owner.body!, "u", owner.order)[0] !== PRIMARY_OWNER) {
     bus.close();
     throw new Error(`D-Bus service name "${serviceName}" is already in use`);
   }
-  events.subscribe((event) => service.signal(JSON.stringify(event, null, 2)));
+  parts.events.subscribe((event) => service.signal(JSON.stringify(event, null, 2)));
   service.run();
   return service;
 }

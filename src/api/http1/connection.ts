@@ -8,6 +8,7 @@ import { Errno } from "@ffi/abi/errno.ts";
 import { close } from "@ffi/libc/fd.ts";
 import type { SocketMessage } from "@ffi/libc/socket.ts";
 import { SYS, syscall, word } from "@ffi/libc/syscall.ts";
+import type { RefusalReason } from "@vmm/log/counters.ts";
 import { PassedDescriptors } from "../passed_descriptors.ts";
 import type { Router } from "../router.ts";
 import { type ParseResult, RequestParser } from "./request_parser.ts";
@@ -26,6 +27,7 @@ export interface ConnectionHost {
   readonly router: Router;
   /** Shared by all connections: used between two awaits only. */
   readonly message: SocketMessage;
+  readonly countRefusal: (reason: RefusalReason) => void;
   /** The connection is over; its descriptor is closed already. */
   readonly onClosed: (connection: Connection) => void;
 }
@@ -109,6 +111,7 @@ export class Connection {
     }
     this.#descriptors.push(...descriptors);
     if (message.descriptorsLost || this.#descriptors.length > MAX_DESCRIPTORS) {
+      this.host.countRefusal("too_many_descriptors");
       this.close();
       return false;
     }
@@ -128,6 +131,7 @@ export class Connection {
       }
       case "fault":
         for (const fd of this.#descriptors.splice(0)) close(fd);
+        this.host.countRefusal(result.tooLong ? "too_long" : "malformed");
         await this.#write(faultBytes(result.reason));
         if (result.fatal) this.#linger();
         return;

@@ -35,6 +35,8 @@ export interface ParseFault {
   readonly reason: string;
   /** Whether where the next request begins is unknown: the connection is of no use any more. */
   readonly fatal: boolean;
+  /** Whether a limit was passed. */
+  readonly tooLong: boolean;
 }
 
 /** What came out of the bytes so far. */
@@ -100,6 +102,8 @@ export class RequestParser {
   #line: RequestLine | undefined;
   #contentLength = 0;
   #expectsContinue = false;
+  /** Whether the length announced for the body is beyond the limit. */
+  #tooLong = false;
   #body: Uint8Array | undefined;
   #bodyBytes = 0;
 
@@ -141,25 +145,30 @@ export class RequestParser {
       return line;
     }
     if (limit - this.#at < MAX_LINE_BYTES) return undefined;
-    if (this.#line === undefined) return { kind: "fault", reason: INVALID_REQUEST, fatal: true };
+    if (this.#line === undefined) {
+      return { kind: "fault", reason: INVALID_REQUEST, fatal: true, tooLong: true };
+    }
     const shown = utf8.decode(bytes.subarray(this.#at, limit));
     return {
       kind: "fault",
       reason: `Invalid header. Reason: Invalid content length. Header: ${shown}`,
       fatal: true,
+      tooLong: true,
     };
   }
 
   #acceptLine(line: Uint8Array): ContinueWanted | ParseFault | undefined {
     if (this.#line === undefined) {
       const parsed = parseRequestLine(line);
-      if (typeof parsed === "string") return { kind: "fault", reason: parsed, fatal: false };
+      if (typeof parsed === "string") return { kind: "fault", reason: parsed, fatal: false, tooLong: false };
       this.#line = parsed;
       return undefined;
     }
     if (line.length > 0) {
       const reason = this.#acceptHeader(line);
-      return reason === undefined ? undefined : { kind: "fault", reason, fatal: true };
+      return reason === undefined
+        ? undefined
+        : { kind: "fault", reason, fatal: true, tooLong: this.#tooLong };
     }
     this.#body = this.#contentLength === 0 ? EMPTY : new Uint8Array(this.#contentLength);
     const { version } = this.#line;
@@ -175,6 +184,7 @@ export class RequestParser {
         const length = parseContentLength(header.value);
         if (typeof length === "string") return length;
         if (length > MAX_BODY_BYTES) {
+          this.#tooLong = true;
           return `Request payload with size ${length} is larger than the limit of ${MAX_BODY_BYTES} allowed by server.`;
         }
         this.#contentLength = length;
@@ -208,6 +218,7 @@ export class RequestParser {
     this.#line = undefined;
     this.#contentLength = 0;
     this.#expectsContinue = false;
+    this.#tooLong = false;
     this.#body = undefined;
     this.#bodyBytes = 0;
   }

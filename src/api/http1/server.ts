@@ -7,6 +7,7 @@ import { Errno } from "@ffi/abi/errno.ts";
 import { EPOLL, Epoll } from "@ffi/libc/epoll.ts";
 import { close, eventfd } from "@ffi/libc/fd.ts";
 import { accept, localName, peerName, SocketMessage } from "@ffi/libc/socket.ts";
+import type { RefusalReason } from "@vmm/log/counters.ts";
 import { log } from "@vmm/log/logger.ts";
 import type { FrontDoor } from "../front_door.ts";
 import type { Router } from "../router.ts";
@@ -50,12 +51,20 @@ export class Http1Server implements FrontDoor {
   #dispatches = 0;
   #closing = false;
 
-  /** @param listener a listening socket, non-blocking; stays the caller's until `close` */
-  constructor(private readonly listener: number, router: Router) {
+  /**
+   * @param listener a listening socket, non-blocking; stays the caller's until `close`
+   * @param countRefusal told of what the router never sees
+   */
+  constructor(
+    private readonly listener: number,
+    router: Router,
+    countRefusal: (reason: RefusalReason) => void = () => {},
+  ) {
     this.#self = new OwnSocket(localName(listener), "");
     this.#host = {
       router,
       message: new SocketMessage(RECEIVE_BYTES),
+      countRefusal,
       onClosed: ({ token, isOwn }) => {
         this.#connections.delete(token);
         if (isOwn) this.#own--;
@@ -171,6 +180,7 @@ export class Http1Server implements FrontDoor {
     if (isOwn) {
       this.#own++;
     } else if (this.#connections.size - this.#own >= MAX_CONNECTIONS) {
+      this.#host.countRefusal("too_many_connections");
       this.#host.message.send(fd, TOO_MANY_CONNECTIONS);
       close(fd);
       return;
