@@ -8,6 +8,8 @@ import type { EventStream } from "@vmm/log/events.ts";
 
 /** Events a reader may be behind; one that does not read is cut off rather than remembered for. */
 export const MAX_BEHIND = 1_024;
+/** Last line for a reader that is cut off: a comment, which says nothing to those who do not know it. */
+export const CUT_OFF_LINE = ": cut off, too many events behind";
 const encoder = new TextEncoder();
 
 /** One event as text of the feed. */
@@ -25,6 +27,7 @@ export function eventResponse(events: EventStream): Response {
       stop = events.subscribe((event) => {
         if ((controller.desiredSize ?? 0) <= 0) {
           stop();
+          controller.enqueue(encoder.encode(`${CUT_OFF_LINE}\n\n`));
           controller.close();
         } else {
           controller.enqueue(encoder.encode(feedText(event)));

@@ -21,8 +21,13 @@ Deno.test("eventResponse() cuts a reader off that reads nothing", async () => {
   const reader = eventResponse(events).body!.getReader();
   for (let i = 0; i < 5_000; i++) events.emit("vm", "booted");
   let count = 0;
-  while (!(await reader.read()).done) count++;
+  let last: Uint8Array | undefined;
+  for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
+    count++;
+    last = value;
+  }
   assert.ok(count > 100 && count < 2_000, String(count));
+  assert.equal(new TextDecoder().decode(last), ": cut off, too many events behind\n\n");
 });
 
 Deno.test("eventResponse() ends with the stream, after the last event", async () => {

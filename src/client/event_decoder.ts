@@ -4,10 +4,12 @@
  * L6, pure. Source: HTML standard §9.2 "Server-sent events", RFC 9112 §7.1 for chunks.
  */
 
+import { CUT_OFF_LINE } from "@vmm/api/event_feed.ts";
+
 /** Longest line accepted; an event takes a few hundred bytes. */
 const MAX_LINE_LENGTH = 1 << 20;
 
-/** A response that is no event stream. */
+/** A response that is no event stream, or one that ends before the VMM has said that it is over. */
 export class EventStreamError extends Error {
   override readonly name = "EventStreamError";
 }
@@ -20,6 +22,7 @@ export class EventDecoder {
   #text = "";
   #left = 0;
   #status = 0;
+  #cutOff = false;
   #data: string[] = [];
   #line = "";
   readonly #decoder = new TextDecoder();
@@ -33,6 +36,16 @@ export class EventDecoder {
   /** True when the server has said that nothing follows. */
   get ended(): boolean {
     return this.#phase === "ended";
+  }
+
+  /** True when the server has said that events were left out. */
+  get cutOff(): boolean {
+    return this.#cutOff;
+  }
+
+  /** True when more was to come, as far as the response told. */
+  get unfinished(): boolean {
+    return this.#phase !== "ended" && this.#phase !== "plain";
   }
 
   /** Data of the events that `bytes` completes. @throws EventStreamError */
@@ -123,6 +136,8 @@ export class EventDecoder {
         this.#data = [];
       } else if (line.startsWith("data:")) {
         this.#data.push(line.slice("data:".length).replace(/^ /, ""));
+      } else if (line === CUT_OFF_LINE) {
+        this.#cutOff = true;
       }
     }
   }

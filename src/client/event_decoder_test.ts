@@ -26,6 +26,20 @@ Deno.test("EventDecoder takes chunks cut anywhere, and UTF-8", () => {
   }
 });
 
+Deno.test("EventDecoder tells an end from a break, and when events were left out", () => {
+  const after = (text: string) => {
+    const decoder = new EventDecoder();
+    decoder.push(bytes(text));
+    return { ended: decoder.ended, unfinished: decoder.unfinished, cutOff: decoder.cutOff };
+  };
+  const event = chunk("data: 1\n\n");
+  assert.deepEqual(after(`${CHUNKED}${event}`), { ended: false, unfinished: true, cutOff: false });
+  assert.deepEqual(after(`${CHUNKED}${event}0\r\n\r\n`), { ended: true, unfinished: false, cutOff: false });
+  assert.deepEqual(after(`${HEAD}\r\ndata: 1\n\n`), { ended: false, unfinished: false, cutOff: false });
+  const cut = chunk(": cut off, too many events behind\n\n");
+  assert.deepEqual(after(`${CHUNKED}${cut}0\r\n\r\n`), { ended: true, unfinished: false, cutOff: true });
+});
+
 Deno.test("EventDecoder refuses what is no event stream", () => {
   const refused = (text: string) => {
     assert.throws(() => new EventDecoder().push(bytes(text)), EventStreamError, text);

@@ -56,7 +56,8 @@ export class VmmClient extends VmmOperations {
   /**
    * What happens in the VMM and its VM, until `signal` aborts or the VMM ends. The stream begins when the VMM has taken the
    * request that the first `next()` sends. Leaving the loop closes the stream.
-   * Nephos only. @throws EventStreamError when the server has no event stream
+   * Nephos only. @throws EventStreamError when the server has no event stream, goes away without an end of it (a VMM that was
+   * killed), or has cut this reader off because it was more than 1,024 events behind
    */
   override async *events({ signal }: { readonly signal?: AbortSignal } = {}): AsyncGenerator<VmmEvent, void> {
     signal?.throwIfAborted();
@@ -64,21 +65,30 @@ export class VmmClient extends VmmOperations {
     const stop = () => void socket.destroy();
     signal?.addEventListener("abort", stop, { once: true });
     if (signal?.aborted) stop();
+    const decoder = new EventDecoder();
     try {
       socket.write("GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
-      const decoder = new EventDecoder();
       for await (const chunk of socket) {
         for (const data of decoder.push(chunk)) yield readObject(data) as unknown as VmmEvent;
+        if (decoder.cutOff) throw new EventStreamError("The reader was cut off: too many events behind");
         if (decoder.ended) return;
       }
-      if (decoder.status === 0 && !signal?.aborted) {
-        throw new EventStreamError("The VMM closed the connection without an answer");
-      }
+      if (decoder.unfinished && !signal?.aborted) throw gone(decoder);
     } catch (error) {
-      if (!signal?.aborted) throw error;
+      if (signal?.aborted) return;
+      // An error of the socket: the VMM went away with something of ours unread.
+      throw (error as { code?: unknown }).code === undefined ? error : gone(decoder, error);
     } finally {
       signal?.removeEventListener("abort", stop);
       socket.destroy();
     }
   }
+}
+
+/** The error of a stream that broke. */
+function gone({ status }: EventDecoder, cause?: unknown): EventStreamError {
+  const message = status === 0
+    ? "The VMM closed the connection without an answer"
+    : "The VMM went away in the middle of its event stream";
+  return new EventStreamError(message, cause === undefined ? {} : { cause });
 }

@@ -52,7 +52,10 @@ export abstract class VmmOperations {
     options?: RequestOptions,
   ): Promise<string | undefined>;
 
-  /** What happens in the VMM and its VM, from now on, until `signal` aborts or the VMM ends. */
+  /**
+   * What happens in the VMM and its VM, from now on, until `signal` aborts or the VMM ends.
+   * @throws EventStreamError, in the loop, when it is more than 1,024 events behind
+   */
   abstract events(options?: { readonly signal?: AbortSignal }): AsyncGenerator<VmmEvent, void>;
 
   /** Who answers: version, process id, features. */

@@ -147,6 +147,14 @@ testWith(
     await sleeper.write(
       new TextEncoder().encode("GET /api/v1/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
     );
+    const slow = client.events();
+    const booting = slow.next();
+    // Until it is there: other events may come before it.
+    for (let there = false; !there;) {
+      await client.create(configOf(vm));
+      await client.delete();
+      there = await Promise.race([booting.then(() => true), client.ping().then(() => false)]);
+    }
     await client.create(configOf(vm));
     await client.boot();
     const late = client.events();
@@ -157,12 +165,38 @@ testWith(
     for (let count = 0; count < 4_000 || seen === undefined; count++) await client.resize({});
     assert.match((await first).value!.event, /^resiz(ing|ed)$/);
     await late.return();
+    await assert.rejects(async () => {
+      for await (const { source } of slow) assert.equal(source, "vm");
+    }, { name: "EventStreamError", message: "The reader was cut off: too many events behind" });
     let text = "";
     for await (const part of sleeper.readable) text += new TextDecoder().decode(part);
     assert.ok(text.includes("event: vm/booted\n"));
     const told = text.match(/event: vm\/resized\n/g)?.length ?? 0;
     assert.ok(told > 0 && told < 4_000, `${told} events kept for a reader that does not read`);
     assert.equal((await client.info()).state, "Running");
+  },
+);
+
+testWith(
+  { binary: true },
+  "VmmClient: the events of a VMM that ends are over, those of one that is killed break off",
+  async () => {
+    for (const kill of [false, true]) {
+      await using vm = await Vm.start({});
+      const client = new VmmClient(socketOf(vm));
+      const events = client.events();
+      const first = events.next();
+      for (let there = false; !there;) {
+        await client.create({ payload: { kernel: "/nonexistent" }, console: { mode: "Off" } });
+        await client.delete();
+        there = await Promise.race([first.then(() => true), client.ping().then(() => false)]);
+      }
+      if (kill) vm.child.kill("SIGKILL");
+      else await client.shutdownVmm();
+      const rest = Array.fromAsync(events);
+      if (kill) await assert.rejects(rest, { name: "EventStreamError", message: /went away in the middle/ });
+      else assert.equal((await rest).at(-1)?.source, "vmm");
+    }
   },
 );
 
@@ -233,6 +267,7 @@ Deno.test("VmmClient: answers that make no sense are errors a program can tell",
       ["", next, EventStreamError],
       ["HTTP/1.1 200", next, EventStreamError],
       [`${events}data: nonsense\n\n`, next, AnswerError],
+      [`${events.slice(0, -2)}Transfer-Encoding: chunked\r\n\r\n`, next, EventStreamError],
     ] as const
   ) {
     await askOf(answer, (client) => assert.rejects(ask(client), kind, answer));
