@@ -40,6 +40,18 @@ export interface VmmEnd {
   readonly error?: unknown;
 }
 
+/** Descriptors of our own for the same files. @throws OsError when one is none */
+function duplicateAll(fds: readonly number[]): number[] {
+  const own: number[] = [];
+  try {
+    for (const fd of fds) own.push(duplicate(fd));
+    return own;
+  } catch (error) {
+    for (const fd of own) close(fd);
+    throw error;
+  }
+}
+
 /** A VMM in this process. Made by `start`; `await using` shuts it down at the end of the scope. */
 export class Vmm extends VmmOperations implements AsyncDisposable {
   /** VMMs that are not over. */
@@ -53,6 +65,8 @@ export class Vmm extends VmmOperations implements AsyncDisposable {
   readonly #service: VmmService;
   readonly #router: Router;
   readonly #feeds = new Set<EventFeed>();
+  /** Whether nothing will happen any more. */
+  #over = false;
 
   private constructor(service: VmmService) {
     super();
@@ -82,6 +96,7 @@ export class Vmm extends VmmOperations implements AsyncDisposable {
     const { error } = await this.#service.loop.run();
     // Whatever the reason: the process goes on, and may want the same path again.
     await this.#service.close(true);
+    this.#over = true;
     for (const feed of [...this.#feeds]) feed.end();
     if (--Vmm.#alive === 0) await (await import("@vmm/machine/worker_pool.ts")).endIdleWorkers();
     return error === undefined ? {} : { error };
@@ -96,7 +111,7 @@ export class Vmm extends VmmOperations implements AsyncDisposable {
   ): Promise<string | undefined> {
     signal?.throwIfAborted();
     const bytes = body === undefined ? NO_BODY : new TextEncoder().encode(writeBody(body));
-    const passed = fds.length === 0 ? undefined : new PassedDescriptors(fds.map(duplicate), close);
+    const passed = fds.length === 0 ? undefined : new PassedDescriptors(duplicateAll(fds), close);
     const request = { method, path: API_ROOT + endpoint, body: bytes };
     const answer = await abortable(Promise.resolve(this.#router(request, passed)), signal);
     const text = answer.body ?? "";
@@ -115,6 +130,7 @@ export class Vmm extends VmmOperations implements AsyncDisposable {
     const feed: EventFeed = new EventFeed(() => this.#feeds.delete(feed));
     this.#feeds.add(feed);
     feed.follow(this.#service.events, signal);
+    if (this.#over) feed.end();
     return feed;
   }
 

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { close, memfd } from "@ffi/libc/fd.ts";
 import { ApiError } from "@vmm/client/api_error.ts";
 import { VmmClient } from "@vmm/client/vmm_client.ts";
 import { Vmm } from "./vmm.ts";
@@ -47,6 +48,31 @@ Deno.test("Vmm: events from before the first next() to the end", async () => {
   assert.deepEqual(names, ["vm/deleted", "vmm/shutdown"]);
   await assert.rejects(vmm.ping(), { status: 500 });
   assert.deepEqual(await vmm.close(), {});
+  assert.deepEqual(await Array.fromAsync(vmm.events()), []);
+});
+
+/** How many descriptors of this process are of the memory file `name`. */
+function descriptorsOf(name: string): number {
+  return [...Deno.readDirSync("/proc/self/fd")].filter((entry) => {
+    try {
+      return Deno.readLinkSync(`/proc/self/fd/${entry.name}`).startsWith(`/memfd:${name}`);
+    } catch {
+      return false; // the one that lists them
+    }
+  }).length;
+}
+
+Deno.test("Vmm: a request with a descriptor that is none keeps none of the others", async () => {
+  await using vmm = await Vmm.start();
+  const name = "embed-request";
+  const fd = memfd(name);
+  try {
+    const closed = 1 << 20;
+    await assert.rejects(vmm.addNet({}, { fds: [fd, fd, closed] }), /Bad file descriptor/);
+    assert.equal(descriptorsOf(name), 1);
+  } finally {
+    close(fd);
+  }
 });
 
 for (const dialect of ["nephos", "cloud-hypervisor"] as const) {
