@@ -6,7 +6,7 @@
 import type { RefusalReason } from "@vmm/log/counters.ts";
 import { log } from "@vmm/log/logger.ts";
 import type { FrontDoor } from "./front_door.ts";
-import { OwnSocket } from "./http1/own_connection.ts";
+import { type OwnConnection, OwnSocket } from "./http1/own_connection.ts";
 import { type HttpRequest, type HttpResponse, JSON_CONTENT, MAX_BODY_BYTES } from "./http_message.ts";
 import { messageList, type Router } from "./router.ts";
 
@@ -16,6 +16,10 @@ export type Extras = (request: Request, path: string) => Response | Promise<Resp
 const OK = 200;
 const NO_CONTENT = 204;
 const NO_BODY = new Uint8Array();
+/** Pause before listening again, for whoever holds the descriptors to give some back. */
+const LISTEN_PAUSE_MS = 100;
+/** Ended servers whose connections are kept. Each may have none: one descriptor is enough to listen, not to accept. */
+const MAX_ENDED = 16;
 /**
  * Nothing but the type: Deno answers a 200 of a text with this one header on a short way; with any other, it keeps each
  * response for a finalizer, which the garbage collector pays for.
@@ -71,6 +75,70 @@ function toResponse({ status, body, contentType }: HttpResponse): Response {
   return new Response(body ?? "", { status, headers: { "content-type": contentType ?? JSON_CONTENT } });
 }
 
+/** What answers one request. */
+type Answer = (request: Request) => Promise<Response>;
+
+/** Listens on a path, and again when the host had no descriptor for a client: that ends a server of Deno. */
+class UnixDoor implements FrontDoor {
+  #server: Deno.HttpServer<Deno.UnixAddr> | undefined;
+  #own: OwnSocket | undefined;
+  /** They accept nobody any more; the connections they have go on. */
+  readonly #ended: Deno.HttpServer<Deno.UnixAddr>[] = [];
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #closing = false;
+
+  /** @param origin what stands before the path in requests of our own @throws Error when it cannot listen */
+  constructor(
+    private readonly path: string,
+    private readonly origin: string,
+    private readonly answer: Answer,
+  ) {
+    this.#listen();
+  }
+
+  #listen(): void {
+    const server = Deno.serve({
+      path: this.path,
+      onListen: () => {},
+      onError: (error) => {
+        log.error(`HTTP server: ${error instanceof Error ? error.message : String(error)}`);
+        return toResponse(messageList(500, ["Internal error"]));
+      },
+    }, this.answer);
+    this.#server = server;
+    this.#own = new OwnSocket(this.path, this.origin);
+    server.finished.catch((error) => {
+      this.#ended.push(server);
+      if (this.#ended.length > MAX_ENDED) void this.#ended.shift()!.shutdown();
+      this.#listenSoon(error);
+    });
+  }
+
+  #listenSoon(error: unknown): void {
+    this.#server = undefined;
+    if (this.#closing) return;
+    log.limited("WARN", "api-accept", `Cannot accept API connections: ${(error as Error).message}`);
+    this.#timer = setTimeout(() => {
+      try {
+        this.#listen();
+      } catch (error) {
+        this.#listenSoon(error);
+      }
+    }, LISTEN_PAUSE_MS);
+  }
+
+  connectToSelf(): OwnConnection {
+    if (this.#server === undefined) throw new Error("The API socket does not listen");
+    return this.#own!.connect();
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    clearTimeout(this.#timer);
+    await Promise.all([...this.#ended, this.#server].map((server) => server?.shutdown()));
+  }
+}
+
 /**
  * Serves `router` on the UNIX socket at `path`, which must not exist. @throws Error when it cannot listen
  *
@@ -84,14 +152,7 @@ export function serveUnix(
 ): FrontDoor {
   /** Requests with a host nobody else knows are our own. */
   const ownOrigin = `http://${crypto.randomUUID()}`;
-  const server = Deno.serve({
-    path,
-    onListen: () => {},
-    onError: (error) => {
-      log.error(`HTTP server: ${error instanceof Error ? error.message : String(error)}`);
-      return toResponse(messageList(500, ["Internal error"]));
-    },
-  }, async (request) => {
+  return new UnixDoor(path, ownOrigin, async (request) => {
     const { url, method } = request;
     const target = pathOf(url);
     const extra = extras(request, target);
@@ -105,6 +166,4 @@ export function serveUnix(
     const message: HttpRequest = { method, path: target, body };
     return toResponse(await router(message, undefined, url.startsWith(ownOrigin)));
   });
-  const own = new OwnSocket(path, ownOrigin);
-  return { close: () => server.shutdown(), connectToSelf: () => own.connect() };
 }

@@ -4,6 +4,7 @@
  * L5, main isolate. A third of what a process of this kind holds is code of the run-time that runs once.
  */
 import { forgetProgramText, trimAllocator } from "@ffi/libc/resident.ts";
+import { log } from "@vmm/log/logger.ts";
 
 /** Long enough that clients which inspect a VM right after its boot have done so. */
 const TRIM_DELAY_MS = 1500;
@@ -13,9 +14,16 @@ let timer: ReturnType<typeof setTimeout> | undefined;
 /** Trims once boots have been over for a while. */
 export function trimSoon(): void {
   clearTimeout(timer);
-  timer = setTimeout(() => {
+  timer = setTimeout(trim, TRIM_DELAY_MS);
+  Deno.unrefTimer(timer);
+}
+
+function trim(): void {
+  try {
     forgetProgramText();
     trimAllocator();
-  }, TRIM_DELAY_MS);
-  Deno.unrefTimer(timer);
+  } catch (error) {
+    // Out of descriptors, say: the memory stays.
+    log.debug(`Memory of the start stays: ${error instanceof Error ? error.message : error}`);
+  }
 }

@@ -3,7 +3,7 @@
  *
  * L6, main isolate: waits on a pool thread, works on main. Source: spec/rest-api.md §1.
  */
-import { Errno } from "@ffi/abi/errno.ts";
+import { Errno, OsError } from "@ffi/abi/errno.ts";
 import { EPOLL, Epoll } from "@ffi/libc/epoll.ts";
 import { close, eventfd } from "@ffi/libc/fd.ts";
 import { accept, localName, peerName, SocketMessage } from "@ffi/libc/socket.ts";
@@ -156,7 +156,8 @@ export class Http1Server implements FrontDoor {
 
   /** Out of descriptors or memory: leaves waiting connections alone for a while instead of spinning on them. */
   #pause(error: number): void {
-    log.limited("WARN", "api-accept", `Cannot accept an API connection: error ${-error}`);
+    const reason = new OsError(-error, "accept4", "the API socket");
+    log.limited("WARN", "api-accept", `Cannot accept API connections: ${reason.message}`);
     this.#epoll.remove(this.listener);
     setTimeout(() => {
       if (!this.#closing) this.#epoll.add(this.listener, EPOLL.IN, LISTENER);
