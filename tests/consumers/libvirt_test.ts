@@ -166,8 +166,11 @@ const scannedStatus = (response: string) => Number(/^HTTP\/1\.\d+ +(\d+)/.exec(r
 
 /** All events in order. The original may lose its last one; guests' devices report in their own time. */
 function readEvents(talk: Talk, { names }: EventHandler): void {
-  if (!talk.original) assert.equal(names.at(-1), "vmm:shutdown");
-  talk.read("events", names.filter((name) => !/^(virtio-device:|vmm:shutdown)/.test(name)));
+  // The original's last events get lost when the process ends before the thread that writes them has its turn.
+  const last = ["vm:deleted", "vmm:shutdown"];
+  if (!talk.original) assert.deepEqual(names.slice(-last.length), last);
+  const compared = names.filter((name) => !/^(virtio-device:|vmm:shutdown)/.test(name));
+  talk.read("events", compared.at(-1) === last[0] ? compared.slice(0, -1) : compared);
 }
 
 conversation("libvirt: the version of the emulator", {}, async (talk) => {
