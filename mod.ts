@@ -41,7 +41,23 @@ export { AnswerError } from "@vmm/client/answer_error.ts";
 export { ApiError } from "@vmm/client/api_error.ts";
 export { EventStreamError } from "@vmm/client/event_decoder.ts";
 export { VmmClient } from "@vmm/client/vmm_client.ts";
-export { type RequestOptions, type VmConfigInput, VmmOperations } from "@vmm/client/vmm_operations.ts";
+export {
+  type DeviceConfigInput,
+  type DiskConfigInput,
+  type FsConfigInput,
+  type GenericVhostUserConfigInput,
+  type NetConfigInput,
+  type PmemConfigInput,
+  type ReceiveMigrationDataInput,
+  type RequestOptions,
+  type RestoreConfigInput,
+  type SendMigrationDataInput,
+  type UserDeviceConfigInput,
+  type VdpaConfigInput,
+  type VmConfigInput,
+  VmmOperations,
+  type VsockConfigInput,
+} from "@vmm/client/vmm_operations.ts";
 export { ResponseError } from "@vmm/remote/response.ts";
 export { Vmm, type VmmEnd, type VmmOptions } from "@vmm/embed/vmm.ts";
 export type { Dialect } from "@vmm/api/serve_service.ts";

@@ -1,5 +1,6 @@
 /**
- * Fails if documentation is out of step with the tree: dead links, missing or long folder READMEs, a long ARCHITECTURE.
+ * Fails if documentation is out of step with the tree: dead links, missing or long folder READMEs, a long ARCHITECTURE,
+ * things `mod.ts` exports without a word about them.
  *
  * A check of `deno task ok`. Only links within the project are looked at.
  *
@@ -15,6 +16,8 @@ const MAX_FOLDER_README_LINES = 10;
 const MANUALS = ["scripts/guest"];
 /** The page whose tables name test files and parts of tests' names. */
 const TEST_TABLES = "docs/upstream-tests.md";
+/** What users of the library see. */
+const LIBRARY = "mod.ts";
 const DOCUMENT_FOLDERS = ["docs", "scripts", "tests", "src", "ffi", "schemas"];
 
 if (import.meta.main) {
@@ -28,6 +31,7 @@ if (import.meta.main) {
   for (const folder of await foldersThatNeedReadme()) {
     if (!documents.includes(`${folder}/README.md`)) violations.push(`${folder}: no README.md`);
   }
+  violations.push(...undocumented(await lintLibrary()));
   report("docs", violations, `${documents.length} documents, links and lengths fine`);
 }
 
@@ -70,6 +74,27 @@ export async function checkTestTables(path: string, text: string): Promise<strin
     }
   }
   return found;
+}
+
+/** What `deno doc --lint` says about the library. */
+async function lintLibrary(): Promise<string> {
+  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["doc", "--lint", join(ROOT, LIBRARY)],
+    env: { NO_COLOR: "1" },
+    stdin: "null",
+  }).output();
+  const text = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes)).join("");
+  // Types inferred from schemas refer to those, which are nobody's business: so there is always something to say.
+  if (!text.includes("private-type-ref")) throw new Error(`deno doc: ${text}`);
+  return text;
+}
+
+/** Places of what has no documentation, out of the text of `deno doc --lint`. */
+export function undocumented(lint: string): string[] {
+  return Array.from(
+    lint.matchAll(/^error\[missing-jsdoc\].*\n *--> (.*)$/gm),
+    ([, place]) => `${place}: exported by ${LIBRARY}, without documentation`,
+  );
 }
 
 async function findDocuments(): Promise<string[]> {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { checkDocument, checkTestTables } from "./docs_check.ts";
+import { checkDocument, checkTestTables, undocumented } from "./docs_check.ts";
 
 Deno.test("checkDocument() finds dead links and leaves others alone", async () => {
   const text =
@@ -31,4 +31,16 @@ Deno.test("checkTestTables() finds files and names that are not there", async ()
     `page: no test "${missing}" in the file named before it`,
     "page: no file tests/none_test.ts",
   ]);
+});
+
+Deno.test("undocumented() finds what `deno doc --lint` finds without a word about it", () => {
+  const lint = [
+    "error[private-type-ref]: public type 'A' references private type 'B'",
+    "  --> /a.ts:1:2",
+    "error[missing-jsdoc]: exported symbol is missing JSDoc documentation",
+    "   --> /b.ts:3:4",
+    "    | ",
+    "",
+  ];
+  assert.deepEqual(undocumented(lint.join("\n")), ["/b.ts:3:4: exported by mod.ts, without documentation"]);
 });

@@ -14,12 +14,14 @@ export const DeviceConfigSchema = struct("DeviceConfig", {
   x_nv_gpudirect_clique: u8().optional(),
   x_exclude_mmap_bars: z.array(u64Index()).default(() => []),
 }, pciDevice);
+/** A device of the host given to the guest by VFIO. */
 export type DeviceConfig = z.infer<typeof DeviceConfigSchema>;
 
 export const UserDeviceConfigSchema = struct("UserDeviceConfig", {
   ...pciCommonShape,
   socket: path().describe("vfio-user socket"),
 }, pciDevice);
+/** A device another program makes, by vfio-user. */
 export type UserDeviceConfig = z.infer<typeof UserDeviceConfigSchema>;
 
 export const IvshmemConfigSchema = struct("IvshmemConfig", {
@@ -27,9 +29,11 @@ export const IvshmemConfigSchema = struct("IvshmemConfig", {
   path: path().describe("Backing file"),
   size: usizeBytes().describe("Size in bytes, a power of two"),
 }, pciDevice);
+/** Memory shared with others through a file. */
 export type IvshmemConfig = z.infer<typeof IvshmemConfigSchema>;
 
 export const TpmConfigSchema = struct("TpmConfig", {
   socket: path().describe("swtpm control socket"),
 });
+/** A TPM that swtpm makes. */
 export type TpmConfig = z.infer<typeof TpmConfigSchema>;

@@ -9,6 +9,7 @@ import { pciCommonFields, pciCommonShape } from "./pci_common.ts";
 
 /** Where a console's bytes go. */
 export const ConsoleModeSchema = choice("ConsoleMode", ["Off", "Pty", "Tty", "File", "Socket", "Null"]);
+/** Where a console's bytes go. */
 export type ConsoleMode = z.infer<typeof ConsoleModeSchema>;
 
 const outputShape = {
@@ -19,12 +20,14 @@ const outputShape = {
 const outputFields = ["file", "mode", "socket"] as const;
 
 export const SerialConfigSchema = struct("SerialConfig", outputShape, { flattened: [outputFields] });
+/** The serial port. */
 export type SerialConfig = z.infer<typeof SerialConfigSchema>;
 
 export const ConsoleConfigSchema = struct("ConsoleConfig", { ...outputShape, ...pciCommonShape }, {
   flattened: [outputFields, pciCommonFields],
   omitFalse: ["iommu"],
 });
+/** The virtio console. */
 export type ConsoleConfig = z.infer<typeof ConsoleConfigSchema>;
 
 /** I/O port of the debug console unless configured. */
@@ -35,4 +38,5 @@ export const DebugConsoleConfigSchema = struct("DebugConsoleConfig", {
   mode: ConsoleModeSchema,
   iobase: u16().describe("I/O port").optional(),
 }, { requiredInSequence: ["iobase"] });
+/** The debug console: an I/O port that takes bytes. */
 export type DebugConsoleConfig = z.infer<typeof DebugConsoleConfigSchema>;

@@ -21,6 +21,7 @@ export const CpuTopologySchema = struct("CpuTopology", {
   dies_per_package: u16().describe("Dies per package"),
   packages: u16().describe("Packages"),
 });
+/** Guest CPU topology; the product of all parts equals `max_vcpus`. */
 export type CpuTopology = z.infer<typeof CpuTopologySchema>;
 
 /** Host CPUs one vCPU thread may run on. */
@@ -28,6 +29,7 @@ export const CpuAffinitySchema = struct("CpuAffinity", {
   vcpu: u32().describe("vCPU number"),
   host_cpus: z.array(usize()).describe("Host CPU numbers"),
 });
+/** Host CPUs one vCPU thread may run on. */
 export type CpuAffinity = z.infer<typeof CpuAffinitySchema>;
 
 /** Optional processor features. */
@@ -51,4 +53,5 @@ export const CpusConfigSchema = struct("CpusConfig", {
   core_scheduling: CoreSchedulingSchema.default("Vm"),
   profile: CpuProfileSchema.default("Host"),
 });
+/** The vCPUs. */
 export type CpusConfig = z.infer<typeof CpusConfigSchema>;

@@ -17,6 +17,7 @@ export const ImageTypeSchema = choice("ImageType", [
   "Vhdx",
   "Unknown",
 ]);
+/** Image format; `Unknown` means detect it. */
 export type ImageType = z.infer<typeof ImageTypeSchema>;
 
 /** How much of the image file the advisory lock covers. */
@@ -50,4 +51,5 @@ export const DiskConfigSchema = struct("DiskConfig", {
   image_type: ImageTypeSchema.default("Unknown"),
   lock_granularity: LockGranularitySchema.default("ByteRange"),
 }, pciDevice);
+/** A disk: image file, block device or vhost-user back-end. */
 export type DiskConfig = z.infer<typeof DiskConfigSchema>;

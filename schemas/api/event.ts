@@ -59,10 +59,14 @@ export type EventSource = keyof typeof EVENTS;
 /** What can be reported by `S`. */
 export type EventName<S extends EventSource> = keyof (typeof EVENTS)[S] & string;
 
-/** One event as it appears in the stream. `timestamp` counts from the start of the monitor. */
+/** One event as it appears in the stream. */
 export interface VmmEvent {
+  /** Since the start of the monitor. */
   readonly timestamp: { readonly secs: number; readonly nanos: number };
+  /** Who reports. */
   readonly source: EventSource;
+  /** What happened, as `booted`. */
   readonly event: string;
+  /** Details; null for events that have none. */
   readonly properties: Readonly<Record<string, string>> | null;
 }

@@ -24,6 +24,7 @@ export const MemoryZoneConfigSchema = struct("MemoryZoneConfig", {
   reserve: bool().describe("Reserve swap space for the mapping").default(false),
   mergeable: bool().default(false),
 });
+/** A part of guest memory with properties of its own. */
 export type MemoryZoneConfig = z.infer<typeof MemoryZoneConfigSchema>;
 
 /** Memory size in bytes unless configured. */
@@ -43,4 +44,5 @@ export const MemoryConfigSchema = struct("MemoryConfig", {
   zones: z.array(MemoryZoneConfigSchema).optional(),
   thp: bool().describe("Transparent huge pages").default(true),
 });
+/** Guest memory; of size 0 when it is made of zones. */
 export type MemoryConfig = z.infer<typeof MemoryConfigSchema>;

@@ -61,6 +61,7 @@ export const RestoreConfigSchema = struct("RestoreConfig", {
   resume: bool().default(false),
   zone_updates: z.array(VmMemoryZoneUpdateDataSchema).default(() => []),
 });
+/** What to restore, and how. */
 export type RestoreConfig = z.infer<typeof RestoreConfigSchema>;
 
 export const ReceiveMigrationDataSchema = struct("ReceiveMigrationData", {
@@ -71,6 +72,7 @@ export const ReceiveMigrationDataSchema = struct("ReceiveMigrationData", {
   iommufd_fd: descriptor().optional(),
   zone_updates: z.array(VmMemoryZoneUpdateDataSchema).default(() => []),
 }, { wireName: "VmReceiveMigrationData" });
+/** Where to wait for a VM that migrates here. */
 export type ReceiveMigrationData = z.infer<typeof ReceiveMigrationDataSchema>;
 
 export const SendMigrationDataSchema = struct("SendMigrationData", {
@@ -84,4 +86,5 @@ export const SendMigrationDataSchema = struct("SendMigrationData", {
   tls_dir: path().describe("Directory with certificates and keys, for `tcp:` URLs").optional(),
   memory_mode: MigrationModeSchema.default("Precopy"),
 }, { wireName: "VmSendMigrationData" });
+/** Where to send the VM, and how. */
 export type SendMigrationData = z.infer<typeof SendMigrationDataSchema>;

@@ -31,4 +31,5 @@ export const NetConfigSchema = struct("NetConfig", {
   offload_ufo: bool().default(true),
   offload_csum: bool().default(true),
 }, pciDevice);
+/** A network interface: a tap, or a vhost-user back-end. */
 export type NetConfig = z.infer<typeof NetConfigSchema>;

@@ -20,4 +20,5 @@ export const NumaConfigSchema = struct("NumaConfig", {
   pci_segments: z.array(u16()).optional(),
   device_id: text().describe("Device that forms a node of its own (generic initiator)").optional(),
 });
+/** A NUMA node of the guest. */
 export type NumaConfig = z.infer<typeof NumaConfigSchema>;

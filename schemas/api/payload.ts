@@ -27,6 +27,7 @@ export const FwCfgConfigSchema = struct("FwCfgConfig", {
   acpi_tables: bool().default(true),
   items: FwCfgItemListSchema.optional(),
 });
+/** What the guest finds in fw_cfg. */
 export type FwCfgConfig = z.infer<typeof FwCfgConfigSchema>;
 
 export const PayloadConfigSchema = struct("PayloadConfig", {
@@ -36,4 +37,5 @@ export const PayloadConfigSchema = struct("PayloadConfig", {
   initramfs: path().optional(),
   fw_cfg_config: FwCfgConfigSchema.optional(),
 }, { requiredInSequence: ["fw_cfg_config"] });
+/** What the VM starts: a kernel with its command line and initramfs, or firmware. */
 export type PayloadConfig = z.infer<typeof PayloadConfigSchema>;

@@ -11,6 +11,7 @@ export const PciSegmentConfigSchema = struct("PciSegmentConfig", {
   mmio32_aperture_weight: u32().default(1),
   mmio64_aperture_weight: u32().default(1),
 });
+/** Properties of one PCI segment. */
 export type PciSegmentConfig = z.infer<typeof PciSegmentConfigSchema>;
 
 export const PlatformConfigSchema = struct("PlatformConfig", {
@@ -30,10 +31,12 @@ export const PlatformConfigSchema = struct("PlatformConfig", {
   iommufd_fd: descriptor().describe("iommufd descriptor; never taken from JSON").optional(),
   vfio_p2p_dma: bool().default(true),
 }, { aliases: { system_serial_number: ["serial_number"], system_uuid: ["uuid"] } });
+/** What belongs to the VM as a whole: PCI segments, SMBIOS strings, IOMMU. */
 export type PlatformConfig = z.infer<typeof PlatformConfigSchema>;
 
 export const LandlockConfigSchema = struct("LandlockConfig", {
   path: path(),
   access: text().describe("`r`, `w` or both"),
 });
+/** A path and what may be done with it. */
 export type LandlockConfig = z.infer<typeof LandlockConfigSchema>;

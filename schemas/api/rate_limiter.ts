@@ -15,16 +15,19 @@ export const TokenBucketConfigSchema = struct("TokenBucket", {
   nullWhenAbsent: ["one_time_burst"],
   requiredInSequence: ["one_time_burst"],
 });
+/** How much per refill time, and how much more once. */
 export type TokenBucketConfig = z.infer<typeof TokenBucketConfigSchema>;
 
 export const RateLimiterConfigSchema = struct("RateLimiterConfig", {
   bandwidth: TokenBucketConfigSchema.describe("Limit in bytes").optional(),
   ops: TokenBucketConfigSchema.describe("Limit in operations").optional(),
 }, { denyUnknown: true, nullWhenAbsent: ["bandwidth", "ops"], requiredInSequence: ["bandwidth", "ops"] });
+/** Limits of bytes and of operations. */
 export type RateLimiterConfig = z.infer<typeof RateLimiterConfigSchema>;
 
 export const RateLimiterGroupConfigSchema = struct("RateLimitGroupConfig", {
   id: text().default(""),
   rate_limiter_config: RateLimiterConfigSchema.default(() => ({})),
 }, { wireName: "RateLimiterGroupConfig" });
+/** A limit that several disks share. */
 export type RateLimiterGroupConfig = z.infer<typeof RateLimiterGroupConfigSchema>;

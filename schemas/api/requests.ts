@@ -11,18 +11,21 @@ export const VmResizeSchema = struct("VmResize", {
   desired_ram: u64().describe("Memory in bytes").optional(),
   desired_balloon: u64().describe("Balloon size in bytes").optional(),
 }, { wireName: "VmResizeData", requiredInSequence: ["desired_vcpus", "desired_ram", "desired_balloon"] });
+/** What to change of vCPUs, memory and balloon; what is left out stays. */
 export type VmResize = z.infer<typeof VmResizeSchema>;
 
 export const VmResizeDiskSchema = struct("VmResizeDisk", {
   id: text().describe("Disk identifier"),
   desired_size: u64().describe("Disk size in bytes"),
 }, { wireName: "VmResizeDiskData" });
+/** New size of a disk's image. */
 export type VmResizeDisk = z.infer<typeof VmResizeDiskSchema>;
 
 export const VmResizeZoneSchema = struct("VmResizeZone", {
   id: text().describe("Memory zone identifier"),
   desired_ram: u64().describe("Zone size in bytes"),
 }, { wireName: "VmResizeZoneData" });
+/** New size of a memory zone. */
 export type VmResizeZone = z.infer<typeof VmResizeZoneSchema>;
 
 export const VmRemoveDeviceSchema = struct("VmRemoveDevice", {

@@ -14,9 +14,11 @@ export const RngConfigSchema = struct("RngConfig", {
   ...pciCommonShape,
   src: path().describe("Entropy source"),
 }, pciDevice);
+/** The source of entropy. */
 export type RngConfig = z.infer<typeof RngConfigSchema>;
 
 export const RtcConfigSchema = struct("RtcConfig", { ...pciCommonShape }, pciDevice);
+/** The clock device. */
 export type RtcConfig = z.infer<typeof RtcConfigSchema>;
 
 export const BalloonConfigSchema = struct("BalloonConfig", {
@@ -25,6 +27,7 @@ export const BalloonConfigSchema = struct("BalloonConfig", {
   deflate_on_oom: bool().describe("Give memory back when the guest runs out of it").default(false),
   free_page_reporting: bool().describe("Let the guest report free pages").default(false),
 }, pciDevice);
+/** The balloon, which takes memory back from the guest. */
 export type BalloonConfig = z.infer<typeof BalloonConfigSchema>;
 
 export const FsConfigSchema = struct("FsConfig", {
@@ -34,6 +37,7 @@ export const FsConfigSchema = struct("FsConfig", {
   num_queues: usize().default(1),
   queue_size: u16().default(1024),
 }, pciDevice);
+/** A directory shared by a virtiofs back-end. */
 export type FsConfig = z.infer<typeof FsConfigSchema>;
 
 export const GenericVhostUserConfigSchema = struct("GenericVhostUserConfig", {
@@ -42,6 +46,7 @@ export const GenericVhostUserConfigSchema = struct("GenericVhostUserConfig", {
   queue_sizes: z.array(u16()).describe("Size of each queue"),
   device_type: u32().describe("Virtio device id"),
 }, pciDevice);
+/** A virtio device of any kind that a vhost-user back-end makes. */
 export type GenericVhostUserConfig = z.infer<typeof GenericVhostUserConfigSchema>;
 
 export const PmemConfigSchema = struct("PmemConfig", {
@@ -50,6 +55,7 @@ export const PmemConfigSchema = struct("PmemConfig", {
   size: u64().describe("Size in bytes").optional(),
   discard_writes: bool().default(false),
 }, pciDevice);
+/** Persistent memory that is a file of the host. */
 export type PmemConfig = z.infer<typeof PmemConfigSchema>;
 
 export const VdpaConfigSchema = struct("VdpaConfig", {
@@ -57,6 +63,7 @@ export const VdpaConfigSchema = struct("VdpaConfig", {
   path: path().describe("vhost-vdpa character device"),
   num_queues: usize().default(1),
 }, pciDevice);
+/** A vDPA device of the host. */
 export type VdpaConfig = z.infer<typeof VdpaConfigSchema>;
 
 export const VsockConfigSchema = struct("VsockConfig", {
@@ -64,4 +71,5 @@ export const VsockConfigSchema = struct("VsockConfig", {
   cid: u32().meta({ description: "Guest context id", minimum: 3 }),
   socket: path().describe("UNIX socket the connections are proxied through"),
 }, pciDevice);
+/** Sockets between guest and host. */
 export type VsockConfig = z.infer<typeof VsockConfigSchema>;

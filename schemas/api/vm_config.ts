@@ -111,4 +111,5 @@ export const VmConfigSchema = struct("VmConfig", {
     "ivshmem",
   ],
 });
+/** The configuration of a VM, with all defaults filled in. */
 export type VmConfig = z.infer<typeof VmConfigSchema>;

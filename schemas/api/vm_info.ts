@@ -19,6 +19,7 @@ import {
 import { VmConfigSchema } from "./vm_config.ts";
 
 export const VmStateSchema = choice("VmState", ["Created", "Running", "Shutdown", "Paused", "BreakPoint"]);
+/** State of a VM. */
 export type VmState = z.infer<typeof VmStateSchema>;
 
 /** Address space a PCI BAR lives in. */
@@ -60,6 +61,7 @@ export const DeviceNodeSchema = struct("DeviceNode", {
   children: z.array(text()),
   pci_bdf: text().describe("`segment:bus:device.function` in hexadecimal").optional(),
 });
+/** One node of the device tree. */
 export type DeviceNode = z.infer<typeof DeviceNodeSchema>;
 
 export const VmInfoSchema = struct("VmInfo", {
@@ -68,16 +70,19 @@ export const VmInfoSchema = struct("VmInfo", {
   memory_actual_size: u64().describe("Bytes the guest has now"),
   device_tree: z.record(z.string(), DeviceNodeSchema).optional(),
 });
+/** State, configuration and devices of a VM. */
 export type VmInfo = z.infer<typeof VmInfoSchema>;
 
 /** Counters by device id, then by counter name. */
 export const VmCountersSchema = named("VmCounters", z.record(z.string(), z.record(z.string(), u64())));
+/** Counters by device id, then by counter name. */
 export type VmCounters = z.infer<typeof VmCountersSchema>;
 
 export const PciDeviceInfoSchema = struct("PciDeviceInfo", {
   id: text(),
   bdf: text().describe("`segment:bus:device.function` in hexadecimal"),
 });
+/** Where a device is: its id and its PCI address. */
 export type PciDeviceInfo = z.infer<typeof PciDeviceInfoSchema>;
 
 export const VmmPingResponseSchema = struct("VmmPingResponse", {
@@ -86,4 +91,5 @@ export const VmmPingResponseSchema = struct("VmmPingResponse", {
   pid: i64Index(),
   features: z.array(text()),
 });
+/** Who answers: version, process id, features. */
 export type VmmPingResponse = z.infer<typeof VmmPingResponseSchema>;

@@ -6,6 +6,7 @@
 
 /** An answer that has not the form it should have. */
 export class AnswerError extends Error {
+  /** Name of the class. */
   override readonly name = "AnswerError";
 }
 

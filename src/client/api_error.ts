@@ -6,9 +6,12 @@
 
 /** The VMM answered with an error status. `messages` is its chain, outermost first. */
 export class ApiError extends Error {
+  /** Name of the class. */
   override readonly name = "ApiError";
 
   /**
+   * The error of one answer.
+   *
    * @param status HTTP status, as 404
    * @param endpoint the operation, as `vm.boot`
    * @param messages the answer's chain of errors; empty when the answer had none

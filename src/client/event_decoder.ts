@@ -11,6 +11,7 @@ const MAX_LINE_LENGTH = 1 << 20;
 
 /** A response that is no event stream, or one that ends before the VMM has said that it is over. */
 export class EventStreamError extends Error {
+  /** Name of the class. */
   override readonly name = "EventStreamError";
 }
 

@@ -18,7 +18,7 @@ import { type RequestOptions, VmmOperations } from "./vmm_operations.ts";
  * original, and Nephos under its name, refuse those beyond the tenth with status 503.
  */
 export class VmmClient extends VmmOperations {
-  /** @param socketPath what the VMM was given as `--api-socket` */
+  /** Connects to nothing yet. @param socketPath what the VMM was given as `--api-socket` */
   constructor(readonly socketPath: string) {
     super();
   }

@@ -30,6 +30,30 @@ type Given<S extends z.ZodType> = z.input<S>;
 
 /** A VM's configuration as `create()` takes it: fields with defaults may be left out. Sizes are `bigint`, in bytes. */
 export type VmConfigInput = Given<typeof VmConfigSchema>;
+/** A disk as `addDisk()` takes it: fields with defaults may be left out. */
+export type DiskConfigInput = Given<typeof DiskConfigSchema>;
+/** A network interface as `addNet()` takes it: fields with defaults may be left out. */
+export type NetConfigInput = Given<typeof NetConfigSchema>;
+/** A shared directory as `addFs()` takes it: fields with defaults may be left out. */
+export type FsConfigInput = Given<typeof FsConfigSchema>;
+/** Persistent memory as `addPmem()` takes it: fields with defaults may be left out. */
+export type PmemConfigInput = Given<typeof PmemConfigSchema>;
+/** A socket device as `addVsock()` takes it: fields with defaults may be left out. */
+export type VsockConfigInput = Given<typeof VsockConfigSchema>;
+/** A vDPA device as `addVdpa()` takes it: fields with defaults may be left out. */
+export type VdpaConfigInput = Given<typeof VdpaConfigSchema>;
+/** A vhost-user device as `addGenericVhostUser()` takes it: fields with defaults may be left out. */
+export type GenericVhostUserConfigInput = Given<typeof GenericVhostUserConfigSchema>;
+/** A VFIO device as `addDevice()` takes it: fields with defaults may be left out. */
+export type DeviceConfigInput = Given<typeof DeviceConfigSchema>;
+/** A vfio-user device as `addUserDevice()` takes it: fields with defaults may be left out. */
+export type UserDeviceConfigInput = Given<typeof UserDeviceConfigSchema>;
+/** What `restore()` takes: fields with defaults may be left out. */
+export type RestoreConfigInput = Given<typeof RestoreConfigSchema>;
+/** What `receiveMigration()` takes: fields with defaults may be left out. */
+export type ReceiveMigrationDataInput = Given<typeof ReceiveMigrationDataSchema>;
+/** What `sendMigration()` takes: fields with defaults may be left out. */
+export type SendMigrationDataInput = Given<typeof SendMigrationDataSchema>;
 
 /** Options of one request. */
 export interface RequestOptions {
@@ -79,6 +103,7 @@ export abstract class VmmOperations {
     await this.request("PUT", "vm.delete", undefined, options);
   }
 
+  /** Boots the VM that was created, or that was shut down. */
   async boot(options?: RequestOptions): Promise<void> {
     await this.request("PUT", "vm.boot", undefined, options);
   }
@@ -88,6 +113,7 @@ export abstract class VmmOperations {
     await this.request("PUT", "vm.shutdown", undefined, options);
   }
 
+  /** Stops the VM without asking the guest and boots it again. */
   async reboot(options?: RequestOptions): Promise<void> {
     await this.request("PUT", "vm.reboot", undefined, options);
   }
@@ -97,10 +123,12 @@ export abstract class VmmOperations {
     await this.request("PUT", "vm.power-button", undefined, options);
   }
 
+  /** Stops the vCPUs; the answer comes when they stand still. */
   async pause(options?: RequestOptions): Promise<void> {
     await this.request("PUT", "vm.pause", undefined, options);
   }
 
+  /** Lets the vCPUs of a paused VM run on. */
   async resume(options?: RequestOptions): Promise<void> {
     await this.request("PUT", "vm.resume", undefined, options);
   }
@@ -130,7 +158,7 @@ export abstract class VmmOperations {
   }
 
   /** Restores a snapshot. `fds`: those of `net_fds` in order, then those of `vfio_fds`, then the iommufd. */
-  async restore(config: Given<typeof RestoreConfigSchema>, options?: RequestOptions): Promise<void> {
+  async restore(config: RestoreConfigInput, options?: RequestOptions): Promise<void> {
     await this.request("PUT", "vm.restore", config, options);
   }
 
@@ -144,72 +172,80 @@ export abstract class VmmOperations {
     await this.request("PUT", "vm.resize", request, options);
   }
 
+  /** Changes the size of a memory zone. */
   async resizeZone(request: VmResizeZone, options?: RequestOptions): Promise<void> {
     await this.request("PUT", "vm.resize-zone", request, options);
   }
 
+  /** Grows or shrinks the image of a disk; the guest is told. */
   async resizeDisk(request: VmResizeDisk, options?: RequestOptions): Promise<void> {
     await this.request("PUT", "vm.resize-disk", request, options);
   }
 
-  /** Each `add…`: adds a device; the answer is where a running VM has it, undefined for one that is not booted. */
+  /** Adds a disk. Of each `add…` the answer is where a running VM has the device, undefined for one that is not booted. */
   addDisk(
-    config: Given<typeof DiskConfigSchema>,
+    config: DiskConfigInput,
     options?: RequestOptions,
   ): Promise<PciDeviceInfo | undefined> {
     return this.#add("disk", config, options);
   }
 
-  /** `fds`: open taps, one per queue pair. */
+  /** Adds a network interface. `fds`: open taps, one per queue pair. */
   addNet(
-    config: Given<typeof NetConfigSchema>,
+    config: NetConfigInput,
     options?: RequestOptions,
   ): Promise<PciDeviceInfo | undefined> {
     return this.#add("net", config, options);
   }
 
-  addFs(config: Given<typeof FsConfigSchema>, options?: RequestOptions): Promise<PciDeviceInfo | undefined> {
+  /** Adds a shared directory (virtiofs); needs `memory.shared`. */
+  addFs(config: FsConfigInput, options?: RequestOptions): Promise<PciDeviceInfo | undefined> {
     return this.#add("fs", config, options);
   }
 
+  /** Adds persistent memory (virtio-pmem). */
   addPmem(
-    config: Given<typeof PmemConfigSchema>,
+    config: PmemConfigInput,
     options?: RequestOptions,
   ): Promise<PciDeviceInfo | undefined> {
     return this.#add("pmem", config, options);
   }
 
+  /** Adds the socket device, of which a VM has one. */
   addVsock(
-    config: Given<typeof VsockConfigSchema>,
+    config: VsockConfigInput,
     options?: RequestOptions,
   ): Promise<PciDeviceInfo | undefined> {
     return this.#add("vsock", config, options);
   }
 
+  /** Adds a vDPA device. */
   addVdpa(
-    config: Given<typeof VdpaConfigSchema>,
+    config: VdpaConfigInput,
     options?: RequestOptions,
   ): Promise<PciDeviceInfo | undefined> {
     return this.#add("vdpa", config, options);
   }
 
+  /** Adds a device that a vhost-user back-end makes. */
   addGenericVhostUser(
-    config: Given<typeof GenericVhostUserConfigSchema>,
+    config: GenericVhostUserConfigInput,
     options?: RequestOptions,
   ): Promise<PciDeviceInfo | undefined> {
     return this.#add("generic-vhost-user", config, options);
   }
 
-  /** `fds`: at most one, the VFIO device. */
+  /** Adds a VFIO device. `fds`: at most one, the device. */
   addDevice(
-    config: Given<typeof DeviceConfigSchema>,
+    config: DeviceConfigInput,
     options?: RequestOptions,
   ): Promise<PciDeviceInfo | undefined> {
     return this.#add("device", config, options);
   }
 
+  /** Adds a vfio-user device. */
   addUserDevice(
-    config: Given<typeof UserDeviceConfigSchema>,
+    config: UserDeviceConfigInput,
     options?: RequestOptions,
   ): Promise<PciDeviceInfo | undefined> {
     return this.#add("user-device", config, options);
@@ -222,14 +258,14 @@ export abstract class VmmOperations {
 
   /** Receives a VM; returns when the migration is over. */
   async receiveMigration(
-    data: Given<typeof ReceiveMigrationDataSchema>,
+    data: ReceiveMigrationDataInput,
     options?: RequestOptions,
   ): Promise<void> {
     await this.request("PUT", "vm.receive-migration", data, options);
   }
 
   /** Starts to send the VM; see the events for how it goes. */
-  async sendMigration(data: Given<typeof SendMigrationDataSchema>, options?: RequestOptions): Promise<void> {
+  async sendMigration(data: SendMigrationDataInput, options?: RequestOptions): Promise<void> {
     await this.request("PUT", "vm.send-migration", data, options);
   }
 

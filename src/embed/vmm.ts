@@ -145,6 +145,7 @@ export class Vmm extends VmmOperations implements AsyncDisposable {
     return await this.ended;
   }
 
+  /** Closes it, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

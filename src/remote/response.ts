@@ -15,6 +15,7 @@ export interface HttpResponse {
 
 /** A response that cannot be read; `message` and the `cause`'s are the texts of the original's client. */
 export class ResponseError extends Error {
+  /** Name of the class. */
   override readonly name = "ResponseError";
 }
 
