@@ -101,7 +101,11 @@ class Program {
   #showBanner(): void {
     const { vmm: { apiSocket }, vm } = this.command;
     const server = apiSocket?.kind === "fd" ? `descriptor ${apiSocket.fd}` : apiSocket?.path;
-    Deno.stderr.writeSync(new TextEncoder().encode(startBanner(server, vm)));
+    try {
+      Deno.stderr.writeSync(new TextEncoder().encode(startBanner(server, vm)));
+    } catch {
+      // Nobody reads it.
+    }
   }
 
   /** Creates and boots, or restores, what the command line describes; settles only if that fails. */

@@ -68,3 +68,15 @@ testWith(
     assert.match(stderr, /--no-such-option/);
   },
 );
+
+testWith(NEEDS, "a program whose standard error nobody reads starts all the same", async () => {
+  for (const redirection of ["2>/dev/full", "2>&-"]) {
+    await using vm = await Vm.start({
+      path: "/bin/sh",
+      api: false,
+      args: ["-c", `exec "$0" --api-socket {dir}/api.sock ${redirection}`, programPath("nephos")!],
+    });
+    await vm.waitForApi();
+    assert.equal((await vm.stop()).code, 0);
+  }
+});
