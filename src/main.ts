@@ -5,7 +5,7 @@
  * Source: spec/cli.md §3.
  */
 import { close } from "@ffi/libc/fd.ts";
-import { umask, unblockSignals } from "@ffi/libc/thread.ts";
+import { resetSignal, umask, unblockSignals } from "@ffi/libc/thread.ts";
 import { errorChain, fatalErrorText } from "@vmm/api/fatal_error.ts";
 import { serveVmm } from "@vmm/api/serve_vmm.ts";
 import { parseCommandLine, personalityOf } from "@vmm/cli/command_line.ts";
@@ -67,6 +67,7 @@ async function run(command: CommandLine, personality: Personality): Promise<numb
       const { code, error } = await serveVmm(command, personality, {
         closeDescriptor: close,
         unblockSignals,
+        resetSignal,
       });
       return code === 0 ? 0 : report(personality, error);
     }

@@ -1,7 +1,8 @@
 /**
  * The calling OS thread: name, id, signals, CPU affinity.
  *
- * L0, any isolate. Source: prctl(2) PR_SET_NAME, gettid(2), tgkill(2), sched_setaffinity(2), rt_sigprocmask(2), signal(7).
+ * L0, any isolate. Source: prctl(2) PR_SET_NAME, gettid(2), tgkill(2), sched_setaffinity(2), rt_sigprocmask(2), rt_sigaction(2),
+ * signal(7).
  */
 import { addressOf, check, cString, SYS, syscall, word } from "./syscall.ts";
 
@@ -26,9 +27,11 @@ export function signalThread(tid: number, signal: number): boolean {
 }
 
 /** Numbers of signals a program is told what to do by. */
-const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGWINCH: 28 } as const;
+const SIGNALS = { SIGINT: 2, SIGUSR1: 10, SIGTERM: 15, SIGWINCH: 28 } as const;
 const SIG_UNBLOCK = 1n;
 const KERNEL_SIGSET_BYTES = 8;
+/** struct sigaction of the kernel: handler, flags, restorer, mask. */
+const KERNEL_SIGACTION_BYTES = 32;
 
 /**
  * Lets signals through to the calling thread. A mask is inherited by exec, and some supervisors start programs with everything
@@ -41,6 +44,15 @@ export function unblockSignals(names: readonly (keyof typeof SIGNALS)[]): void {
   check(
     syscall(SYS.rt_sigprocmask, SIG_UNBLOCK, addressOf(bytes), 0n, BigInt(KERNEL_SIGSET_BYTES)),
     "rt_sigprocmask",
+  );
+}
+
+/** Gives a signal the kernel's own action, whatever the runtime has set. @throws OsError */
+export function resetSignal(name: keyof typeof SIGNALS): void {
+  const action = new Uint8Array(KERNEL_SIGACTION_BYTES); // SIG_DFL, without flags and mask
+  check(
+    syscall(SYS.rt_sigaction, BigInt(SIGNALS[name]), addressOf(action), 0n, BigInt(KERNEL_SIGSET_BYTES)),
+    "rt_sigaction",
   );
 }
 

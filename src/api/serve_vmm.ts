@@ -25,6 +25,8 @@ export interface ServeHost {
   readonly closeDescriptor: (fd: number) => void;
   /** Lets signals through that were blocked when the program was started. */
   readonly unblockSignals: (names: readonly ("SIGTERM" | "SIGINT" | "SIGWINCH")[]) => void;
+  /** Gives a signal the kernel's own action. */
+  readonly resetSignal: (name: "SIGUSR1") => void;
 }
 
 /** One running program. */
@@ -95,6 +97,10 @@ class Program {
         log.warn(`Window size: ${error}`)
       );
     });
+    // Half a second after its start Deno makes this one open a debugger's port to every user of the host. It leaves the action
+    // alone that it finds in its own books, and there is one from the first listener on.
+    Deno.addSignalListener("SIGUSR1", () => {});
+    this.host.resetSignal("SIGUSR1");
     this.host.unblockSignals(["SIGTERM", "SIGINT", "SIGWINCH"]);
   }
 

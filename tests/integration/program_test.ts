@@ -80,3 +80,12 @@ testWith(NEEDS, "a program whose standard error nobody reads starts all the same
     assert.equal((await vm.stop()).code, 0);
   }
 });
+
+testWith(NEEDS, "SIGUSR1 ends the program and opens no debugger", async () => {
+  await using vm = await Vm.start({ program: "cloud-hypervisor" });
+  // Longer than the runtime waits before it cares for this signal.
+  await vm.descriptorsAtRest();
+  vm.kill("SIGUSR1");
+  assert.equal((await vm.waitForExit()).signal, "SIGUSR1");
+  assert.equal(vm.stderr.text, "");
+});
