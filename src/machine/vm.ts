@@ -235,6 +235,7 @@ export class Vm implements VmInstance {
   }
 
   async addDevice(kind: HotplugKind, config: unknown, _fds: readonly number[]): Promise<PciDeviceAddress> {
+    this.#refuseTakenId((config as { id?: string }).id);
     this.parts.devices.checkIommu(config as { iommu?: boolean; pci_segment: number });
     const named = this.parts.devices.named(kind, config as object);
     const placed = this.parts.devices.plugLive(await this.#plug(kind, named));
@@ -248,6 +249,13 @@ export class Vm implements VmInstance {
     await this.parts.vcpus.call("addFunction", this.#io.withWake(placed.fn));
     this.#show(placed);
     return { id: placed.device.id, bdf: placed.bdf, config: placed.device.config };
+  }
+
+  /** A device the guest has yet to give back keeps its id. @throws ContextError with the original's words */
+  #refuseTakenId(id: string | undefined): void {
+    if (id === undefined || !Object.hasOwn(this.deviceTree(), id)) return;
+    const reason = new Error(`Invalid identifier as it is not unique: ${id}`);
+    throw new ContextError(["Error from device manager"], reason);
   }
 
   async #plug(kind: HotplugKind, config: unknown): Promise<PluggedDevice> {

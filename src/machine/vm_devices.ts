@@ -57,10 +57,20 @@ const HOTPLUG_PREFIX: Partial<Record<HotplugKind, string>> = {
 
 const PVPANIC_ID = "__pvpanic";
 
+/** Ids given to devices that could have had one made. */
+function configuredIds(config: VmConfig): Set<string> {
+  const { disks = [], net = [], pmem = [], fs = [], generic_vhost_user: generic = [], vsock } = config;
+  const devices: { id?: string }[] = [...disks, ...net, ...pmem, ...fs, ...generic];
+  if (vsock !== undefined) devices.push(vsock);
+  return new Set(devices.flatMap(({ id }) => id ?? []));
+}
+
 /** Devices of one VM instance. */
 export class VmDevices {
   readonly placed = new Map<string, PlacedDevice>();
   readonly #groups = new Map<string, SharedArrayBuffer>();
+  /** Ids the VM was made with: no device gets one of them by chance, whatever the order. */
+  readonly #configuredIds: ReadonlySet<string>;
   #nextId = 0;
   /** The configuration with what opening the devices filled in. */
   config: VmConfig;
@@ -80,6 +90,7 @@ export class VmDevices {
     readonly iommu?: VmIommu,
   ) {
     this.config = config;
+    this.#configuredIds = configuredIds(config);
     for (const group of config.rate_limit_groups ?? []) {
       const state = limiterOf(group.rate_limiter_config);
       if (state !== undefined) this.#groups.set(group.id, state);
@@ -88,7 +99,11 @@ export class VmDevices {
 
   /** A fresh id, or the configured one. */
   idFor(prefix: string, configured: string | undefined): string {
-    return configured ?? `${prefix}${this.#nextId++}`;
+    if (configured !== undefined) return configured;
+    for (;;) {
+      const id = `${prefix}${this.#nextId++}`;
+      if (!this.#configuredIds.has(id) && !this.placed.has(id)) return id;
+    }
   }
 
   /** The configuration of a device to be added, with an id: it is taken even if the device then cannot be made. */

@@ -227,6 +227,29 @@ const SCRIPTS: Record<string, Script> = {
     await s.look();
   },
 
+  async "names that are taken"(s) {
+    const own = { path: s.disk.path, image_type: "Raw", readonly: true };
+    const other = { path: s.second.path, image_type: "Raw", readonly: true };
+    await s.add("disk", { ...own, id: "_virtio-pci-__rng" });
+    await s.add("disk", { ...own, id: "_disk0" });
+    await s.add("disk", other);
+    await s.remove("_disk1");
+    await s.add("pmem", { file: s.second.path, discard_writes: true, id: "leaving" });
+    const { status, body } = await s.vm.api.put("vm.remove-device", { id: "leaving" });
+    s.note(`ask for leaving: ${status} ${body}`);
+    await s.add("pmem", { file: s.second.path, discard_writes: true, id: "leaving" });
+    await s.add("disk", { ...other, id: "leaving", iommu: true });
+    await s.remove("leaving");
+    await s.add("disk", { ...other, id: "leaving" });
+    await s.vm.api.mustPut("vm.shutdown");
+    await s.vm.api.mustPut("vm.add-pmem", { file: s.disk.path, discard_writes: true, id: "_disk1" });
+    await s.vm.api.mustPut("vm.add-disk", own);
+    await s.vm.api.mustPut("vm.boot");
+    const { config, device_tree: tree } = await s.vm.api.info();
+    s.note(`after a boot: ${config.disks.map(({ id }: { id: string }) => id)}; ${Object.keys(tree).sort()}`);
+    await s.add("disk", other);
+  },
+
   async "a paused VM"(s) {
     await s.vm.api.mustPut("vm.pause");
     const { status, body } = await s.vm.api.put("vm.add-disk", { path: s.disk.path, image_type: "Raw" });
