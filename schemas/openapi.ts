@@ -76,17 +76,26 @@ function operation(endpoint: Endpoint, components: Components): JsonObject {
 
 const content = (schema: JsonObject): JsonObject => ({ "application/json": { schema } });
 
-/** Type and format of each scalar. The formats say the width that is really read. */
+/**
+ * An integer from `minimum` to 2^`bits`−1. The format is the smaller of the two that OpenAPI 3.0 defines which holds it:
+ * generators take one they do not know, as "uint64", for 32 bits. No signed format holds all of 64 bits.
+ */
+function unsigned(bits: 8 | 16 | 32 | 64, minimum = 0): JsonObject {
+  const format = bits < 32 ? "int32" : "int64";
+  return { type: "integer", format, minimum, ...(bits < 64 ? { maximum: 2 ** bits - 1 } : {}) };
+}
+
+/** Type of each scalar. */
 const SCALARS: Readonly<Record<ScalarName, JsonObject>> = {
-  u8: { type: "integer", format: "uint8" },
-  u16: { type: "integer", format: "uint16" },
-  u32: { type: "integer", format: "uint32" },
-  u64: { type: "integer", format: "uint64" },
-  usize: { type: "integer", format: "uint64" },
+  u8: unsigned(8),
+  u16: unsigned(16),
+  u32: unsigned(32),
+  u64: unsigned(64),
+  usize: unsigned(64),
   i32: { type: "integer", format: "int32" },
   i64: { type: "integer", format: "int64" },
-  "nonzero u32": { type: "integer", format: "uint32", minimum: 1 },
-  "nonzero u64": { type: "integer", format: "uint64", minimum: 1 },
+  "nonzero u32": unsigned(32, 1),
+  "nonzero u64": unsigned(64, 1),
   boolean: { type: "boolean" },
   string: { type: "string" },
   path: { type: "string" },

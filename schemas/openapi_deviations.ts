@@ -7,7 +7,8 @@
 import type { OpenApiDeviation } from "./openapi_facts.ts";
 
 const WIDTH =
-  "says the width and signedness that is really read; the original's document mixes signed and none";
+  "one of the two formats OpenAPI 3.0 defines, which holds what is really read; generators take others for 32 bits";
+const LIMITS = "the limits of what is really read, which the original's document does not tell";
 const REAL_DEFAULT = "the value an absent field gets, which the original's document does not tell";
 const NAMED_ENUM = "lists the values, which the original's document leaves open";
 const OPTIONAL = "has a default in both programs, although the original's document requires it";
@@ -95,23 +96,25 @@ export const OPENAPI_DEVIATIONS: readonly OpenApiDeviation[] = [
   ]),
   ...each("describes the body of errors", ["schemas/ErrorMessages/**"]),
   // Integers.
-  format("int8", "uint8"),
-  format("int16", "uint16"),
-  format("int32", "uint8"),
-  format("int32", "uint32"),
-  format("int64", "uint32"),
-  format("int64", "uint64"),
-  format(undefined, "uint8"),
-  format(undefined, "uint16"),
-  format(undefined, "uint32"),
-  format(undefined, "uint64"),
-  format("int16", "uint16", ITEMS_FORMAT),
-  format("int32", "uint16", ITEMS_FORMAT),
-  format("int32", "uint32", ITEMS_FORMAT),
-  format("int64", "uint64", ITEMS_FORMAT),
-  format(undefined, "uint64", ITEMS_FORMAT),
-  format("int64", "uint64", "schemas/VmCounters/additionalProperties/additionalProperties/format"),
-  { at: "schemas/*/properties/*/minimum", theirs: 0, ours: undefined, reason: "unsigned formats say so" },
+  format("int8", "int32"),
+  format("int16", "int32"),
+  format("int32", "int64"),
+  format("uint8", "int32"),
+  format("uint32", "int64"),
+  format(undefined, "int32"),
+  format(undefined, "int64"),
+  format("int16", "int32", ITEMS_FORMAT),
+  format("uint16", "int32", ITEMS_FORMAT),
+  format("int32", "int64", ITEMS_FORMAT),
+  format(undefined, "int32", ITEMS_FORMAT),
+  format(undefined, "int64", ITEMS_FORMAT),
+  ...[
+    "schemas/*/properties/*/minimum",
+    "schemas/*/properties/*/maximum",
+    "schemas/*/properties/*/items/minimum",
+    "schemas/*/properties/*/items/maximum",
+    "schemas/VmCounters/additionalProperties/additionalProperties/minimum",
+  ].map((at) => ({ at, theirs: undefined, reason: LIMITS })),
   // Enumerations.
   ...each(NAMED_ENUM, [
     "schemas/HotplugMethod/**",

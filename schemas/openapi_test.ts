@@ -30,7 +30,13 @@ Deno.test("openApiDocument() has every endpoint and no dangling reference", () =
 
 Deno.test("openApiDocument() describes a property with its real default and width", () => {
   const { queue_size, image_type, rate_limiter_config } = schemas.DiskConfig.properties as JsonObject;
-  assert.deepEqual(queue_size, { type: "integer", format: "uint16", default: 128 });
+  assert.deepEqual(queue_size, {
+    type: "integer",
+    format: "int32",
+    minimum: 0,
+    maximum: 65_535,
+    default: 128,
+  });
   assert.deepEqual(image_type, { allOf: [{ $ref: "#/components/schemas/ImageType" }], default: "Unknown" });
   assert.deepEqual(rate_limiter_config, { $ref: "#/components/schemas/RateLimiterConfig" });
   const { serial_number } = schemas.PlatformConfig.properties as JsonObject;
@@ -47,7 +53,23 @@ Deno.test("openApiDocument() lets a null pass where one is written", () => {
   const { nullable, type, properties } = schemas.TokenBucket;
   assert.deepEqual({ nullable, type }, { nullable: true, type: "object" });
   const { description: _, ...burst } = (properties as Record<string, JsonObject>).one_time_burst;
-  assert.deepEqual(burst, { type: "integer", format: "uint64", nullable: true });
+  assert.deepEqual(burst, { type: "integer", format: "int64", minimum: 0, nullable: true });
+});
+
+Deno.test("openApiDocument() uses formats every generator of clients knows, wide enough for the values", () => {
+  const limits = { int32: 2 ** 31 - 1, int64: 2 ** 63 };
+  const check = (value: JsonValue): void => {
+    if (typeof value !== "object" || value === null) return;
+    const { type, format, maximum } = value as JsonObject;
+    if (type === "integer") {
+      assert.ok(format === "int32" || format === "int64", JSON.stringify(value));
+      if (maximum !== undefined) assert.ok(maximum as number <= limits[format], JSON.stringify(value));
+    }
+    Object.values(value).forEach(check);
+  };
+  check(document);
+  const { size } = schemas.MemoryConfig.properties as Record<string, JsonObject>;
+  assert.equal(size.format, "int64");
 });
 
 Deno.test("openApiDocument() is plain JSON", () => {
