@@ -61,7 +61,7 @@ export class GuestEvents {
         }
         return undefined;
       case "debug-port":
-        log.limited("WARN", "debug-port", debugPortText(event.code, event.elapsedUs));
+        log.limited("WARN", "debug-port", debugPortText(event.code, event.elapsedUs), event.leftOut);
         return undefined;
       case "log":
         log.limited(event.level.toUpperCase() as Level, event.key, event.text);

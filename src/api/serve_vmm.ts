@@ -59,6 +59,7 @@ class Program {
     if (vm === undefined) this.#warmUp();
     const status = await Promise.race([ended, failed]);
     await this.#service.close(status.code === 0);
+    log.tellOwed(true);
     return status;
   }
 

@@ -24,7 +24,7 @@ export type GuestEvent =
   | { kind: "pci-eject"; segment: number; slots: number }
   | { kind: "device-removed"; id: string; bdf: string }
   | { kind: "cpu-eject"; cpu: number }
-  | { kind: "debug-port"; code: number; elapsedUs: number }
+  | { kind: "debug-port"; code: number; elapsedUs: number; leftOut: number }
   | { kind: "virtio"; id: string; event: "activated" | "reset" }
   | { kind: "iommu-fault"; endpoint: number; high: number; low: number; access: number }
   | { kind: "log"; level: "error" | "warn" | "info" | "debug"; key: string; text: string }

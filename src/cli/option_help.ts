@@ -125,7 +125,11 @@ export const OPTION_HELP: Readonly<Record<OptionName, OptionHelp>> = {
   "dbus-object-path": { summary: "Path of its object." },
   "dbus-system-bus": { summary: "Use the system bus, not the session bus." },
   verbose: { summary: "Log more: once information, twice debugging, three times everything." },
-  "log-file": { summary: "File for the log, created or truncated; standard error otherwise.", isPath: true },
+  "log-file": {
+    summary:
+      "File for the log, created or truncated; standard error otherwise. To rotate it, copy and truncate it.",
+    isPath: true,
+  },
   "log-format": {
     summary: "Form of a line. Tokens: {boottime} {wallclock} {glog} {localglog} {pid} {tid} {thread} " +
       "{level} {levelchar} {location} {msg}; {year} {month} {day} {hour} {minute} {second} {micros} " +

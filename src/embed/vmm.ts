@@ -98,6 +98,7 @@ export class Vmm extends VmmOperations implements AsyncDisposable {
     await this.#service.close(true);
     this.#over = true;
     for (const feed of [...this.#feeds]) feed.end();
+    log.tellOwed(true);
     if (--Vmm.#alive === 0) await (await import("@vmm/machine/worker_pool.ts")).endIdleWorkers();
     return error === undefined ? {} : { error };
   }

@@ -7,6 +7,12 @@
 import { DEFAULT_FORMAT, type Level, LEVELS, type LineFormat, parseFormat } from "./format.ts";
 import { RateLimit } from "./rate_limit.ts";
 
+/** A line that was held back. */
+interface HeldLine {
+  readonly level: Level;
+  readonly message: string;
+}
+
 /** Where lines go. */
 export interface LineWriter {
   /** Writes all of `bytes`; errors are the writer's own business. */
@@ -26,6 +32,8 @@ export interface LogSettings {
 const CARRIAGE_RETURN = 13;
 const LINE_FEED = 10;
 const WARN = LEVELS.indexOf("WARN");
+/** How long after lines were held back it is told, when no other line does. */
+const OWED_MS = 1_000;
 /** Frames of an Error's stack above the caller of a log method: the message line, `#write`, the level's method. */
 const OWN_FRAMES = 3;
 
@@ -52,9 +60,19 @@ function withReturn(line: Uint8Array): Uint8Array {
   return bytes;
 }
 
-function fileWriter(path: string): LineWriter {
-  const file = Deno.openSync(path, { write: true, create: true, truncate: true });
+/** A log file. */
+interface FileWriter extends LineWriter {
+  readonly path: string;
+  close(): void;
+}
+
+/** Lines go to the end of the file, so that it may be cut short while it is written to (logrotate's `copytruncate`). */
+function fileWriter(path: string): FileWriter {
+  const file = Deno.openSync(path, { append: true, create: true });
+  if (file.statSync().isFile) file.truncateSync();
   return {
+    path,
+    close: () => file.close(),
     write(bytes) {
       try {
         for (let done = 0; done < bytes.length;) done += file.writeSync(bytes.subarray(done));
@@ -76,16 +94,25 @@ function callerLocation(stack: string | undefined, frames: number): string {
   }:${match[2]}`;
 }
 
+/** A line that stands for others too. */
+function withCount(message: string, others: number): string {
+  return others === 0 ? message : `${message} (${others} more like this not shown)`;
+}
+
 /** A log: writes lines of the configured levels. Methods never throw. */
 export class Logger {
   #level = WARN;
   #format: LineFormat = parseFormat(DEFAULT_FORMAT);
   #writer: LineWriter;
-  readonly #limit = new RateLimit(() => performance.now());
+  #file: FileWriter | undefined;
+  readonly #limit: RateLimit<HeldLine>;
+  #owedTimer: ReturnType<typeof setTimeout> | undefined;
   readonly #encoder = new TextEncoder();
 
-  constructor(writer: LineWriter = standardError) {
+  /** @param nowMs monotonic clock in milliseconds */
+  constructor(writer: LineWriter = standardError, nowMs: () => number = () => performance.now()) {
     this.#writer = writer;
+    this.#limit = new RateLimit(nowMs);
   }
 
   /** Applies the command line. @throws Error with the chain of what failed: template or file */
@@ -97,9 +124,13 @@ export class Logger {
         throw new Error("Error parsing logger format", { cause });
       }
     }
-    if (settings.file !== undefined) {
+    const { file } = settings;
+    // Every VMM of a program may name the same one.
+    if (file !== undefined && file !== this.#file?.path) {
       try {
-        this.#writer = fileWriter(settings.file);
+        const writer = fileWriter(file);
+        this.#file?.close();
+        this.#writer = this.#file = writer;
       } catch (cause) {
         // Deno adds the call and the path.
         const reason = (cause as Error).message.replace(/: open '.*'$/s, "");
@@ -134,12 +165,29 @@ export class Logger {
     this.#write("TRACE", message);
   }
 
-  /** A line a guest can cause, any number of times: limited by `key`. */
-  limited(level: Level, key: string, message: string): void {
+  /** A line a guest can cause, any number of times: limited by `key`. @param leftOut as many like it were left out before */
+  limited(level: Level, key: string, message: string, leftOut = 0): void {
     if (!this.enabled(level)) return;
-    const suppressed = this.#limit.take(key);
-    if (suppressed === undefined) return;
-    this.#write(level, suppressed === 0 ? message : `${message} (${suppressed} more like this not shown)`);
+    const suppressed = this.#limit.take(key, { level, message }, leftOut);
+    if (suppressed !== undefined) return this.#write(level, withCount(message, suppressed));
+    this.#tellOwedLater();
+  }
+
+  #tellOwedLater(): void {
+    if (this.#owedTimer !== undefined) return;
+    this.#owedTimer = setTimeout(() => {
+      this.#owedTimer = undefined;
+      this.tellOwed();
+      if (this.#limit.owes) this.#tellOwedLater();
+    }, OWED_MS);
+    Deno.unrefTimer(this.#owedTimer);
+  }
+
+  /** Tells of lines that were held back and that no other line has told of; at the `end` whether their time has come or not. */
+  tellOwed(end = false): void {
+    for (const { held: { level, message }, count } of this.#limit.owed(end)) {
+      this.#write(level, withCount(message, count - 1));
+    }
   }
 
   #write(level: Level, message: string): void {

@@ -10,7 +10,7 @@ export const EVENT_BURST = 32;
 export const EVENTS_PER_SECOND = 10;
 const NS_PER_EVENT = 1e9 / EVENTS_PER_SECOND;
 
-/** Reports left, when the bucket was filled last (in units of one report), and reports refused so far. */
+/** Reports left, when the bucket was filled last (in units of one report), and reports refused since the last allowed one. */
 export const EventBudgetBlock = defineBlock("event-budget", {
   tokens: "u32",
   filled: "u32",
@@ -25,16 +25,20 @@ export function createEventBudget(): EventBudgetState {
   return state;
 }
 
-/** Takes one report from the budget; false, and counted, when it is used up. `nowNs`: the monotonic clock. */
-export function takeReport(state: EventBudgetState, nowNs: number): boolean {
+/**
+ * Takes one report from the budget; the number of those refused before it, to be told with it. Undefined when the budget is
+ * used up. `nowNs`: the monotonic clock.
+ */
+export function takeReport(state: EventBudgetState, nowNs: number): number | undefined {
   const tick = Math.floor(nowNs / NS_PER_EVENT) >>> 0;
   state.lock();
   const earned = (tick - state.filled) >>> 0;
   state.tokens = Math.min(EVENT_BURST, state.tokens + earned);
   state.filled = tick;
   const allowed = state.tokens > 0;
+  const { refused } = state;
   if (allowed) state.tokens--;
-  else state.refused++;
+  state.refused = allowed ? 0 : refused + 1;
   state.unlock();
-  return allowed;
+  return allowed ? refused : undefined;
 }

@@ -37,8 +37,9 @@ export class DebugPort implements IoDevice {
 
   write(_offset: number, _size: number, value: number): void {
     const nowNs = this.time.monotonicNs();
-    if (!takeReport(this.budget, nowNs)) return;
+    const leftOut = takeReport(this.budget, nowNs);
+    if (leftOut === undefined) return;
     const elapsedUs = Math.round((nowNs - this.#madeNs) / 1000);
-    this.events.post({ kind: "debug-port", code: value & 0xff, elapsedUs });
+    this.events.post({ kind: "debug-port", code: value & 0xff, elapsedUs, leftOut });
   }
 }

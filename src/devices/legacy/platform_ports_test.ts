@@ -70,12 +70,21 @@ Deno.test("AcpiPmTimer counts 3.579545 MHz in dwords and wraps", () => {
 
 Deno.test("DebugPort reports codes within its budget", () => {
   const events: GuestEvent[] = [];
-  const time = { monotonicNs: () => 1e9, realtimeUs: () => 0 };
+  let now = 1e9;
+  const time = { monotonicNs: () => now, realtimeUs: () => 0 };
   const port = new DebugPort(createEventBudget(), time, { post: (event) => void events.push(event) });
   for (let i = 0; i < 10_000; i++) port.write(0, 1, 0x41);
   assert.equal(events.length, EVENT_BURST);
-  assert.deepEqual(events[0], { kind: "debug-port", code: 0x41, elapsedUs: 0 });
+  assert.deepEqual(events[0], { kind: "debug-port", code: 0x41, elapsedUs: 0, leftOut: 0 });
   assert.equal(port.read(), 0);
+  now += 1e9;
+  port.write(0, 1, 0x42);
+  assert.deepEqual(events.at(-1), {
+    kind: "debug-port",
+    code: 0x42,
+    elapsedUs: 1_000_000,
+    leftOut: 10_000 - EVENT_BURST,
+  });
 });
 
 Deno.test("debugPortRange() names the ranges", () => {

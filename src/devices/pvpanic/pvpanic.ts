@@ -48,6 +48,7 @@ export class PvPanic implements IoDevice {
   }
 
   write(_offset: number, _size: number, value: number): void {
-    if (takeReport(this.budget, this.monotonicNs())) this.events.post({ kind: "panic", value: value & 0xff });
+    if (takeReport(this.budget, this.monotonicNs()) === undefined) return;
+    this.events.post({ kind: "panic", value: value & 0xff });
   }
 }
