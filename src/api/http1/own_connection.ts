@@ -6,16 +6,9 @@
 import { Errno } from "@ffi/abi/errno.ts";
 import { close } from "@ffi/libc/fd.ts";
 import { connectUnix, localName, receiveBytes, SocketMessage } from "@ffi/libc/socket.ts";
+import { fileAt } from "./serve_socket.ts";
 
 const encoder = new TextEncoder();
-
-/** Which file a path names now; undefined: none that could be told from others. */
-function fileAt(path: string): string | undefined {
-  // An abstract socket begins with NUL and has no file.
-  if (path === "" || path.startsWith("\0")) return undefined;
-  const { dev, ino } = Deno.lstatSync(path);
-  return `${dev}:${ino}`;
-}
 
 /** The file of a front door's socket, as it was when the door opened: others may put theirs in its place. */
 export class OwnSocket {

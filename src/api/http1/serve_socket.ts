@@ -65,6 +65,14 @@ class PathInUse extends Error {
   }
 }
 
+/** Which file the path of a socket names now; undefined: none that could be told from others. @throws when it is not there */
+export function fileAt(path: string): string | undefined {
+  // An abstract socket begins with NUL and has no file.
+  if (path === "" || path.startsWith("\0")) return undefined;
+  const { dev, ino } = Deno.lstatSync(path);
+  return `${dev}:${ino}`;
+}
+
 /** Removes a file; a directory stays, what is not there is no error. */
 function removeQuietly(path: string): void {
   try {
