@@ -48,12 +48,13 @@ class Program {
     if (vmm.eventMonitor !== undefined) await this.#openEventMonitor(vmm.eventMonitor);
     this.#service.events.emit("vmm", "starting");
     const ended = this.#service.loop.run();
+    // Before there is a socket: whoever has seen it may ask for the end.
+    this.#catchSignals();
     try {
       await this.#openDoors();
     } catch (cause) {
       throw new Error("Failed to start the VMM thread", { cause });
     }
-    this.#catchSignals();
     if (this.personality === "nephos") this.#showBanner();
     const failed = this.#startVm();
     if (vm === undefined) this.#warmUp();

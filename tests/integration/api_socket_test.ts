@@ -12,6 +12,15 @@ const NEEDS = { binary: true };
 const PERSONALITIES = ["nephos", "cloud-hypervisor"] as const;
 const MODE_BITS = 0o777;
 
+function existsNow(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 const exists = (path: string) => Deno.lstat(path).then(() => true, () => false);
 
 for (const program of PERSONALITIES) {
@@ -87,6 +96,19 @@ for (const program of PERSONALITIES) {
       assert.deepEqual(await vm.events.names(), ["vmm/starting", "vmm/shutdown"]);
     });
   }
+
+  testWith(NEEDS, `${program}: SIGTERM as soon as the socket is there ends it with code 0`, async () => {
+    for (let round = 0; round < 3; round++) {
+      await using vm = await Vm.start({ program, api: false, args: ["--api-socket", "{dir}/api.sock"] });
+      // Without a pause: whoever waits a moment is late.
+      while (vm.exit === undefined && !existsNow(vm.api.socketPath)) {
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      vm.kill("SIGTERM");
+      assert.deepEqual(await vm.waitForExit(), { code: 0, signal: null });
+      assert.equal(await exists(vm.api.socketPath), false);
+    }
+  });
 
   testWith(
     { ...NEEDS, commands: ["env"] },
