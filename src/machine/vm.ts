@@ -67,6 +67,8 @@ export class Vm implements VmInstance {
   #state: VmState = "Created";
   readonly #tree = new DeviceTreeMemo();
   readonly #io: IoThreads;
+  /** Devices the guest was asked to give back: their images keep their size. */
+  readonly #leaving = new WeakSet<PlacedDevice>();
   #fwCfg: PluggedFwCfg | undefined;
   readonly #lines: IoapicLines;
   #reportsFault = false;
@@ -301,6 +303,7 @@ export class Vm implements VmInstance {
 
   async removeDevice(id: string): Promise<void> {
     const placed = deviceToRemove(this.parts.devices, this.deviceTree(), id);
+    this.#leaving.add(placed);
     setSlot(this.parts.platform.blocks.pci, "removing", placed.fn.segment, placed.fn.slot);
     this.#notifyGuest(GedNotification.pci);
   }
@@ -331,7 +334,9 @@ export class Vm implements VmInstance {
 
   async resizeDisk(id: string, sizeBytes: bigint): Promise<void> {
     const placed = this.parts.devices.placed.get(id);
-    if (placed === undefined || placed.device.kind !== "block") throw unknownDevice(id);
+    if (placed === undefined || placed.device.kind !== "block" || this.#leaving.has(placed)) {
+      throw unknownDevice(id);
+    }
     await resizeDisk(placed, this.#io, sizeBytes);
   }
 

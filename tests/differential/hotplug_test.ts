@@ -250,6 +250,19 @@ const SCRIPTS: Record<string, Script> = {
     await s.add("disk", other);
   },
 
+  async "a disk that was asked for"(s) {
+    const resize = async () => {
+      const { status, body } = await s.vm.api.put("vm.resize-disk", { id: "late", desired_size: 4 * MIB });
+      s.note(`resize-disk: ${status} ${body}; ${(await Deno.stat(s.disk.path)).size} bytes`);
+    };
+    await s.add("disk", { path: s.disk.path, image_type: "Raw", id: "late" });
+    await s.vm.api.mustPut("vm.remove-device", { id: "late" });
+    await resize();
+    await s.remove("late");
+    await s.add("disk", { path: s.disk.path, image_type: "Raw", id: "late" });
+    await resize();
+  },
+
   async "a paused VM"(s) {
     await s.vm.api.mustPut("vm.pause");
     const { status, body } = await s.vm.api.put("vm.add-disk", { path: s.disk.path, image_type: "Raw" });
