@@ -22,6 +22,9 @@ const PROGRAM_NAMES: Record<Personality, string> = {
   "ch-remote": "ch-remote",
 };
 
+/** Before that, what goes wrong is told on standard error only. */
+let isLogSetUp = false;
+
 function write(stream: "stdout" | "stderr", text: string): void {
   const bytes = new TextEncoder().encode(text);
   try {
@@ -33,8 +36,10 @@ function write(stream: "stdout" | "stderr", text: string): void {
 
 /** Reports what the program failed with; returns its exit code. */
 function report(personality: Personality, error: unknown): number {
-  log.error(`Fatal error: ${chainLine(errorChain(error))}${placeOf(error)}`);
-  if (error instanceof Error) log.debug(error.stack ?? error.message);
+  if (isLogSetUp) {
+    log.error(`Fatal error: ${chainLine(errorChain(error))}${placeOf(error)}`);
+    if (error instanceof Error) log.debug(error.stack ?? error.message);
+  }
   write("stderr", fatalErrorText(PROGRAM_NAMES[personality], error));
   return 1;
 }
@@ -42,6 +47,7 @@ function report(personality: Personality, error: unknown): number {
 /** Sets the log up as told. @throws Error for a template or a file that cannot be used */
 function configureLog({ verbosity, file, format }: LogOptions): void {
   log.configure({ verbosity, file, format });
+  isLogSetUp = true;
 }
 
 /** Does what the command line asks for; returns the exit code. */

@@ -54,3 +54,23 @@ testWith(
     assert.equal(await refusals(`${file}.1`), 2);
   },
 );
+
+testWith(
+  { binary: true },
+  "a log that cannot be set up is told of on standard error, and there once",
+  async () => {
+    const cases = {
+      "--log-format={": "Error parsing logger format\n  1: Unterminated '{' in format string\n",
+      "--log-file=/nonexistent/log": "Error creating log file\n  1: No such file or directory (os error 2)\n",
+    };
+    for (const [option, chain] of Object.entries(cases)) {
+      const { code, stderr } = await new Deno.Command(programPath("cloud-hypervisor")!, {
+        args: [option],
+        stdin: "null",
+      }).output();
+      assert.equal(code, 1);
+      const head = "Error: Cloud Hypervisor exited with the following chain of errors:\n  0: ";
+      assert.equal(new TextDecoder().decode(stderr), head + chain);
+    }
+  },
+);
