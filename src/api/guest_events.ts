@@ -64,7 +64,7 @@ export class GuestEvents {
         log.limited("WARN", "debug-port", debugPortText(event.code, event.elapsedUs), event.leftOut);
         return undefined;
       case "log":
-        log.limited(event.level.toUpperCase() as Level, event.key, event.text);
+        log.limited(event.level.toUpperCase() as Level, event.key, event.text, event.leftOut);
         return undefined;
       case "pci-eject":
         log.limited(

@@ -27,7 +27,7 @@ export type GuestEvent =
   | { kind: "debug-port"; code: number; elapsedUs: number; leftOut: number }
   | { kind: "virtio"; id: string; event: "activated" | "reset" }
   | { kind: "iommu-fault"; endpoint: number; high: number; low: number; access: number }
-  | { kind: "log"; level: "error" | "warn" | "info" | "debug"; key: string; text: string }
+  | { kind: "log"; level: "error" | "warn" | "info" | "debug"; key: string; text: string; leftOut?: number }
   | { kind: "fatal"; text: string };
 
 /** Posts events to the main isolate. Rare events only: it allocates. */

@@ -116,6 +116,8 @@ class BlockHandler implements QueueHandler {
   #cancelTimer: (() => void) | undefined;
   #hasReported = false;
   #lastReportUs = 0;
+  /** Failures since then. */
+  #unreported = 0;
   /** Token of a piecewise operation, and its last result. */
   #pieceToken = -1;
   #pieceResult = 0;
@@ -516,15 +518,21 @@ class BlockHandler implements QueueHandler {
   /** A failing disk or a driver's nonsense is told once a second at most. */
   #report(type: number, result: number): void {
     const now = this.#nowUs();
-    if (this.#hasReported && ((now - this.#lastReportUs) & CLOCK_MASK) < REPORT_INTERVAL_US) return;
+    if (this.#hasReported && ((now - this.#lastReportUs) & CLOCK_MASK) < REPORT_INTERVAL_US) {
+      this.#unreported++;
+      return;
+    }
     this.#hasReported = true;
     this.#lastReportUs = now;
+    const leftOut = this.#unreported;
+    this.#unreported = 0;
     const text = result < 0 ? `errno ${-result}` : `short transfer of ${result} bytes`;
     this.#activation.env.post({
       kind: "log",
       level: "warn",
       key: `${this.#activation.id} request`,
       text: `${this.#activation.id}: block request of type ${type} failed: ${text}`,
+      leftOut,
     });
   }
 }

@@ -185,6 +185,9 @@ Deno.test("block handler answers a failing disk with IOERR and reports it once",
   assert.equal(rig.request(VIRTIO_BLK_T_IN, 1, undefined, 512).status, VIRTIO_BLK_S_IOERR);
   assert.equal(rig.posted.length, 1);
   assert.equal(readBlockCounters(rig.counters).read_ops, 0n);
+  rig.nowUs += 2_000_000;
+  rig.request(VIRTIO_BLK_T_IN, 1, undefined, 512);
+  assert.deepEqual(rig.posted.map((event) => (event as { leftOut?: number }).leftOut), [0, 2]);
 });
 
 Deno.test("block handler breaks when a head comes twice", () => {

@@ -73,6 +73,8 @@ class NetHandler implements QueueHandler, ControlTarget {
   #cancelAnnounce: (() => void) | undefined;
   #cancelControl: (() => void) | undefined;
   #lastReportMs = -REPORT_INTERVAL_MS;
+  /** Faults since then. */
+  #unreported = 0;
 
   constructor(activation: Activation<NetBackend>, options: NetHandlerOptions) {
     this.#activation = activation;
@@ -203,9 +205,14 @@ class NetHandler implements QueueHandler, ControlTarget {
   /** A failing interface or a driver's nonsense is told once a second at most. */
   #report(text: string): void {
     const now = this.#nowMs();
-    if (now - this.#lastReportMs < REPORT_INTERVAL_MS) return;
+    if (now - this.#lastReportMs < REPORT_INTERVAL_MS) {
+      this.#unreported++;
+      return;
+    }
     this.#lastReportMs = now;
+    const leftOut = this.#unreported;
+    this.#unreported = 0;
     const { id, env } = this.#activation;
-    env.post({ kind: "log", level: "warn", key: `${id} packet`, text: `${id}: ${text}` });
+    env.post({ kind: "log", level: "warn", key: `${id} packet`, text: `${id}: ${text}`, leftOut });
   }
 }

@@ -96,6 +96,10 @@ Deno.test("net handler drops packets the host refuses and goes on", () => {
   for (let i = 0; i < 3; i++) assert.equal(rig.drivers[TX].complete()?.writtenBytes, 0);
   assert.equal(rig.ports[0].sent.length, 1);
   assert.equal(rig.posted.length, 1, "told once");
+  rig.nowMs += 5000;
+  rig.drivers[TX].submit([{ send: new Uint8Array(5) }]);
+  rig.handler.onKick(TX);
+  assert.deepEqual(rig.posted.map((event) => (event as { leftOut?: number }).leftOut), [0, 1]);
   assert.equal(rig.faults.length, 0);
 });
 
