@@ -308,17 +308,30 @@ export class Vm implements VmInstance {
     this.#notifyGuest(GedNotification.pci);
   }
 
-  /** The guest ejected slots: their devices go. Called for the event of that name. */
+  /** The guest ejected slots: their devices go. Called for the event of that name. Never throws. */
   async ejected(segment: number, slots: number): Promise<void> {
-    const { devices, vcpus, onEvent } = this.parts;
+    const { devices, onEvent } = this.parts;
     for (const placed of [...devices.placed.values()]) {
       const { fn, device, bdf } = placed;
       if (fn.segment !== segment || (slots >>> fn.slot & 1) === 0) continue;
-      await vcpus.call("removeFunction", { segment, slot: fn.slot });
-      await this.#io.call("removeDevice", device.id);
+      try {
+        await this.#withdraw(placed);
+      } catch (error) {
+        const text = `Cannot take out ${device.id}: ${(error as Error).message}`;
+        if (this.#state !== "Shutdown") onEvent({ kind: "log", level: "error", key: text, text });
+        continue;
+      }
+      // A VM that is being dropped releases all it has; its Workers may have forgotten it already.
+      if (this.#state === "Shutdown") return;
       devices.remove(placed);
       onEvent({ kind: "device-removed", id: device.id, bdf });
     }
+  }
+
+  /** Has all Workers let go of a device. @throws WorkerError */
+  async #withdraw({ fn: { segment, slot }, device }: PlacedDevice): Promise<void> {
+    await this.parts.vcpus.call("removeFunction", { segment, slot });
+    await this.#io.call("removeDevice", device.id);
   }
 
   async resize(request: { vcpus?: number; ramBytes?: bigint; balloonBytes?: bigint }): Promise<void> {
