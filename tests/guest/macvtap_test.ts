@@ -1,15 +1,13 @@
 /** A network device on a macvtap interface, opened by whoever starts the VMM, as orchestrators do. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { eventually } from "@tests/framework/deadline.ts";
+import { askNeighbour } from "@tests/framework/arp.ts";
 import { NetworkNamespace } from "@tests/framework/netns.ts";
 import { programPath } from "@tests/framework/programs.ts";
 import { Puppet } from "@tests/framework/puppet.ts";
-import { DriverMemory, VirtioDriver } from "@tests/framework/virtio_driver.ts";
 import { guestTest, PROGRAM, startVm } from "./subject.ts";
 
 const NET = 1;
-const HEADER_BYTES = 12;
 const GUEST_MAC = [0x52, 0x54, 0, 0xaa, 0xbb, 0xcc];
 const HOST_IP = [192, 168, 248, 1];
 const INHERITED_FD = 3;
@@ -66,30 +64,7 @@ else {guestTest(
         netns: network.name,
       });
       await puppet.started();
-      const driver = await VirtioDriver.start(new DriverMemory(puppet), NET);
-      const buffers = new Map<number, number>();
-      for (let i = 0; i < 8; i++) {
-        const { head, addresses } = await driver.queues[0].submit({ receive: 2048 });
-        buffers.set(head, addresses[0]);
-      }
-      await driver.notify(0);
-      const question = [
-        ...[...Array(6).fill(0xff), ...GUEST_MAC, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1],
-        ...[...GUEST_MAC, ...HOST_IP.with(3, 2), ...Array(6).fill(0), ...HOST_IP, ...Array(18).fill(0)],
-      ];
-      const answer = await eventually("an answer from the other end of the cable", async () => {
-        await driver.queues[1].submit({
-          send: Uint8Array.from([...Array(HEADER_BYTES).fill(0), ...question]),
-        });
-        await driver.notify(1);
-        await driver.queues[1].complete();
-        for (let packet; (packet = await driver.queues[0].poll()) !== undefined;) {
-          const bytes = await puppet.readMemory(buffers.get(packet.head)!, packet.writtenBytes);
-          const frame = bytes.subarray(HEADER_BYTES);
-          if (frame[12] === 8 && frame[13] === 6 && frame[21] === 2) return [...frame];
-        }
-        return undefined;
-      });
+      const answer = await askNeighbour(puppet, NET, GUEST_MAC, HOST_IP);
       assert.deepEqual(answer.slice(0, 6), GUEST_MAC);
       assert.deepEqual(answer.slice(28, 32), HOST_IP);
       const { rx_frames, tx_frames } = JSON.parse((await vm.api.get("vm.counters")).body)._net0;
