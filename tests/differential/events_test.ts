@@ -20,8 +20,8 @@ const BLOCK = 2;
 const SLOTS = 32;
 const PVPANIC_ID = 0x0011_1b36;
 const BAR0 = 0x10;
-const PANICKED = 1;
-const CRASH_LOADED = 2;
+/** Panicked, crash loaded, and what is neither. */
+const PANIC_KINDS = [1, 2, 3, 0, 9, 0xff];
 const KEYBOARD_COMMAND = 0x64;
 const RESET = 0xfe;
 const SHUTDOWN_PORT = 0x600;
@@ -94,7 +94,7 @@ async function live(program: ProgramName): Promise<string[]> {
   assert.equal((await vm.api.put("vm.snapshot", { destination_url: "file:///nonexistent" })).status, 500);
 
   const at = await panicRegister(puppet);
-  for (const [index, kind] of [PANICKED, CRASH_LOADED].entries()) {
+  for (const [index, kind] of PANIC_KINDS.entries()) {
     await puppet.run(["writeb", at, kind]);
     await told(vm, "guest/panic", index + 1);
   }

@@ -28,13 +28,6 @@ export const PVPANIC_PCI = {
 export const PVPANIC_EVENT = { panicked: 1, crashLoaded: 2 } as const;
 const SUPPORTED = PVPANIC_EVENT.panicked | PVPANIC_EVENT.crashLoaded;
 
-/** Text of a written value in the event `guest`/`panic`. */
-export function panicEventText(value: number): "panic" | "crash_loaded" | "unknown_event" {
-  if ((value & PVPANIC_EVENT.panicked) !== 0) return "panic";
-  if ((value & PVPANIC_EVENT.crashLoaded) !== 0) return "crash_loaded";
-  return "unknown_event";
-}
-
 /** BAR 0. */
 export class PvPanic implements IoDevice {
   constructor(
