@@ -42,6 +42,11 @@ async function longCall(address: string): Promise<string | undefined> {
   }
 }
 
+/** Lives of a VM, three events each: more than the VMM and the kernel together keep for a bus. */
+const CYCLES = 600;
+/** Events the VMM keeps. */
+const KEPT = 1_024;
+
 const NEEDS = { binary: true, commands: BUS_COMMANDS };
 testWith(
   NEEDS,
@@ -158,6 +163,30 @@ testWith(NEEDS, "D-Bus: events come as signals, in order", async () => {
   await bus.call("VmDelete");
   await eventually("the last signal", () => monitor.text.includes('"deleted"'));
   assert.deepEqual(monitor.events(), ["booting", "deleted"]);
+});
+
+testWith(NEEDS, "D-Bus: a bus that does not read loses events, and gets those to come", async () => {
+  await using bus = await MessageBus.start();
+  await using vm = await bus.startVm();
+  await using monitor = bus.monitor();
+  await eventually("the monitor", () => monitor.text.includes("is owned by"));
+  const cycle = async () => {
+    await vm.api.mustPut("vm.create", { console: { mode: "Null" }, payload: { kernel: "/nowhere" } });
+    assert.equal((await vm.api.put("vm.boot")).status, 500);
+    await vm.api.mustPut("vm.delete");
+  };
+  const signalled = () => monitor.events().filter((name) => name === "deleted").length;
+  bus.daemon.kill("SIGSTOP");
+  for (let i = 0; i < CYCLES; i++) await cycle();
+  assert.match(vm.stderr.text, /Event not signalled on D-Bus/);
+  bus.daemon.kill("SIGCONT");
+  await eventually("those that were kept", () => monitor.events().length >= KEPT);
+  const kept = signalled();
+  await eventually("a later signal", async () => {
+    await cycle();
+    return signalled() > kept;
+  });
+  assert.ok(kept < CYCLES, String(kept));
 });
 
 testWith(NEEDS, "D-Bus: a name that is taken is an error at start", async () => {

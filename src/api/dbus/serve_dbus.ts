@@ -34,6 +34,8 @@ const BUS = {
 };
 const MS_PER_SECOND = 1_000;
 const DO_NOT_QUEUE = 4;
+/** As for readers of the event feed: a bus that does not read is not remembered for without end. */
+const MAX_SIGNALS_BEHIND = 1_024;
 const PRIMARY_OWNER = 1;
 /** Methods of the properties' interface with the types of their arguments. */
 const PROPERTY_METHODS: Readonly<Record<string, string>> = { Get: "ss", Set: "ssv", GetAll: "s" };
@@ -62,6 +64,8 @@ function machineId(): string {
 class Service implements FrontDoor {
   #closing = false;
   readonly #answering = new Set<Promise<void>>();
+  /** Signals the bus has not taken yet. */
+  #signalling = 0;
 
   constructor(
     private readonly bus: BusConnection,
@@ -115,7 +119,12 @@ class Service implements FrontDoor {
       interface: API_INTERFACE,
       member: "Event",
     };
-    this.bus.send({ ...event, body: [text] }).catch(() => {});
+    if (this.#signalling >= MAX_SIGNALS_BEHIND) {
+      log.limited("WARN", "dbus-signal", "Event not signalled on D-Bus: the bus does not read");
+      return;
+    }
+    this.#signalling++;
+    this.bus.send({ ...event, body: [text] }).catch(() => {}).finally(() => this.#signalling--);
   }
 
   async close(): Promise<void> {
