@@ -46,7 +46,7 @@ async function withOriginal(
       program: "reference",
       args: args.map((argument) => argument.replaceAll("{dir}", directory)),
     });
-    await eventually("a running VM", async () => (await vm.api.info()).state === "Running");
+    await eventually("a running VM", async () => await vm.api.state() === "Running");
     using ram = await openLowRam(vm);
     await look(ram, vm);
   } finally {

@@ -213,7 +213,7 @@ testWith({ kvm: true, reference: true }, "MSRs and local APIC pins equal the ori
         ...["--console", "off", "--serial", "null"],
       ],
     });
-    await eventually("a running VM", async () => (await vm.api.info()).state === "Running");
+    await eventually("a running VM", async () => await vm.api.state() === "Running");
     await vm.api.mustPut("vm.pause");
     await vm.api.mustPut("vm.snapshot", { destination_url: `file://${join(directory, "snapshot")}` });
     const root = JSON.parse(await Deno.readTextFile(join(directory, "snapshot", "state.json")));

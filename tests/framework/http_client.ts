@@ -168,4 +168,10 @@ export class ApiClient {
     if (response.status !== 200) throw new Error(`vm.info answered ${response.statusLine}: ${response.body}`);
     return response.json();
   }
+
+  /** The VM's state; undefined while there is none: a VM of the command line is made after the API answers. */
+  async state(): Promise<string | undefined> {
+    const response = await this.get("vm.info");
+    return response.status === 200 ? response.json<{ state: string }>().state : undefined;
+  }
 }
