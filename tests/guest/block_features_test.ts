@@ -4,6 +4,7 @@
  * The names in front are those of the original's own tests (docs/upstream-tests.md).
  */
 import assert from "node:assert/strict";
+import { eventually } from "@tests/framework/deadline.ts";
 import { BlockDriver, F, S, SECTOR, T } from "@tests/framework/block_driver.ts";
 import { run } from "@tests/framework/command.ts";
 import { patternSector, TempDisk } from "@tests/framework/images.ts";
@@ -207,7 +208,9 @@ guestTest("a disk that another VM writes to is locked; two readers may share one
   await puppet.started(2);
   await using other = await startVm({ args: [...second.args(), ...option(",readonly=on")] });
   await second.started();
-  for (const vm of [reader, other]) assert.equal((await vm.api.info()).state, "Running");
+  for (const vm of [reader, other]) {
+    await eventually("a running VM", async () => await vm.api.state() === "Running");
+  }
 });
 
 guestTest("test_counters: a disk counts what the guest reads and writes", async () => {
