@@ -40,6 +40,9 @@ export interface VmmEnd {
   readonly error?: unknown;
 }
 
+const DEFAULT_DIALECT: Dialect = "nephos";
+const DIALECTS: readonly Dialect[] = [DEFAULT_DIALECT, "cloud-hypervisor"];
+
 /** Descriptors of our own for the same files. @throws OsError when one is none */
 function duplicateAll(fds: readonly number[]): number[] {
   const own: number[] = [];
@@ -75,14 +78,18 @@ export class Vmm extends VmmOperations implements AsyncDisposable {
     this.ended = this.#run();
   }
 
-  /** Starts a VMM without a VM. @throws Error when the socket cannot be made, or the log file */
+  /** Starts a VMM without a VM. @throws Error when the socket cannot be made, or the log file; TypeError for no dialect */
   static async start(options: VmmOptions = {}): Promise<Vmm> {
+    const { dialect = DEFAULT_DIALECT } = options;
+    if (!DIALECTS.includes(dialect)) {
+      throw new TypeError(`"${dialect}" is no dialect: ${DIALECTS.join(", ")}`);
+    }
     if (options.log !== undefined) log.configure(options.log);
     const service = new VmmService({ noShutdown: options.noShutdown ?? false, closeDescriptor: close });
     if (options.apiSocket !== undefined) {
       const before = umask(SOCKET_UMASK);
       try {
-        service.listen({ kind: "path", path: options.apiSocket }, options.dialect ?? "nephos");
+        service.listen({ kind: "path", path: options.apiSocket }, dialect);
       } finally {
         umask(before);
       }

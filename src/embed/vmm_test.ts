@@ -75,6 +75,11 @@ Deno.test("Vmm: a request with a descriptor that is none keeps none of the other
   }
 });
 
+Deno.test("Vmm: a dialect there is not is an error", async () => {
+  const dialect = "qemu" as "nephos";
+  await assert.rejects(Vmm.start({ dialect }), { message: '"qemu" is no dialect: nephos, cloud-hypervisor' });
+});
+
 for (const dialect of ["nephos", "cloud-hypervisor"] as const) {
   Deno.test(`Vmm: one after another on the same socket, dialect ${dialect}`, async () => {
     const directory = await Deno.makeTempDir({ prefix: "nephos-embed-" });
