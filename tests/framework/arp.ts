@@ -35,7 +35,8 @@ export async function askNeighbour(
     index,
     buffers: new Map<number, number>(),
   }))
-    .filter(({ index }) => index % 2 === 0);
+    // Pairs, and after them perhaps the control queue.
+    .filter(({ index }) => index % 2 === 0 && index + 1 < driver.queues.length);
   for (const { queue, index, buffers } of receiving) {
     for (let i = 0; i < BUFFERS; i++) {
       const { head, addresses } = await queue.submit({ receive: BUFFER_BYTES });
