@@ -20,7 +20,6 @@ const SYSTEM_USERS = [
   /^ffi\//,
   /^scripts\//,
   /^src\/main\.ts$/,
-  /^src\/ch_remote\.ts$/,
   /^src\/log\//,
   /^src\/backends\//,
   /^src\/machine\//,
@@ -28,7 +27,7 @@ const SYSTEM_USERS = [
 ];
 
 /** Prefixes of the files that may use `Deno.dlopen` and `Deno.Unsafe…`. */
-const UNSAFE_USERS = [/^ffi\//, /^src\/memory\//];
+const UNSAFE_USERS = [/^ffi\//];
 
 if (import.meta.main) {
   const violations: string[] = [];
