@@ -3,7 +3,8 @@
  *
  * `scripts/test` starts it. Goes on after a failure, so that one run shows all of them; what failed is listed at the end,
  * also what passed at a second try (NEPHOS_TEST_RETRY=1 gives files one); the last line is the sum.
- * NEPHOS_TEST_BUDGET_MINUTES: no further test file is started after that time; files left out count as failed.
+ * NEPHOS_TEST_BUDGET_MINUTES: no further test file is started after that time; files left out count as failed,
+ * those that boot Linux as skipped.
  *
  * @module
  */
@@ -12,7 +13,7 @@ import { join } from "node:path";
 import { ROOT } from "./source_tree.ts";
 import { add, denoTest, type Report, runFolders, stopRuns, summary } from "./test_runner.ts";
 
-const CHECKS = ["fmt:check", "lint", "check", "deps", "audit", "limits", "abi", "docs"];
+const CHECKS = ["fmt:check", "lint", "check", "deps", "audit", "limits", "abi", "openapi", "docs"];
 const NEEDS_BINARY = [
   "tests/conformance",
   "tests/consumers",
