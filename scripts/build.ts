@@ -14,6 +14,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type PayloadFile, writePackage } from "./launcher/pack.ts";
 import { WORKER_ROLES } from "@vmm/base/worker_url.ts";
+import { replaceSourceMaps } from "./source_lines.ts";
 
 /**
  * The young generation, in MiB: one that starts at 1 is collected every fiftieth request, and with it every hundredth waits.
@@ -90,13 +91,17 @@ async function checkEntryPoints(source: string): Promise<void> {
 /** Workers are bundled one by one so that each starts from a single small file; main keeps its lazy chunks. */
 async function bundle(source: string, bundles: string): Promise<void> {
   const { main, workers } = entryPoints(source);
-  const shared = ["bundle", "--quiet", "--platform=deno", ...EXTERNALS.map((name) => `--external=${name}`)];
+  const shared = [
+    ...["bundle", "--quiet", "--platform=deno", "--sourcemap=external"],
+    ...EXTERNALS.map((name) => `--external=${name}`),
+  ];
   await Promise.all([
     run([...shared, "--code-splitting", `--outdir=${bundles}`, main]),
     ...workers.map(([role, path]) =>
       run([...shared, `--output=${join(bundles, `${role}_worker.js`)}`, path])
     ),
   ]);
+  await replaceSourceMaps(bundles, ROOT);
   await hideDynamicImports(bundles);
 }
 
@@ -106,6 +111,7 @@ async function bundle(source: string, bundles: string): Promise<void> {
  */
 async function hideDynamicImports(bundles: string): Promise<void> {
   for await (const { name } of Deno.readDir(bundles)) {
+    if (!name.endsWith(".js")) continue;
     const path = join(bundles, name);
     const text = await Deno.readTextFile(path);
     const hidden = text.replace(/\bimport\("(\.\/[\w-]+\.js)"\)/g, `import(globalThis.String("$1"))`);

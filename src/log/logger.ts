@@ -6,6 +6,7 @@
  */
 import { DEFAULT_FORMAT, type Level, LEVELS, type LineFormat, parseFormat } from "./format.ts";
 import { RateLimit } from "./rate_limit.ts";
+import { sourceLine, withSourceLines } from "./source_lines.ts";
 
 /** A line that was held back. */
 interface HeldLine {
@@ -36,6 +37,8 @@ const WARN = LEVELS.indexOf("WARN");
 const OWED_MS = 1_000;
 /** Frames of an Error's stack above the caller of a log method: the message line, `#write`, the level's method. */
 const OWN_FRAMES = 3;
+/** How each frame of a stack begins. */
+const STACK_FRAME = "\n    at ";
 
 /**
  * Standard error. A full pipe makes it wait, as any program's standard error does. On a terminal, which a console may have
@@ -86,12 +89,13 @@ function fileWriter(path: string): FileWriter {
 /** `path/in/program.ts:line` of the frame that called the log. */
 function callerLocation(stack: string | undefined, frames: number): string {
   const frame = stack?.split("\n")[frames] ?? "";
-  const match = /(?:file:\/\/)?\/?([^\s()]*):(\d+):\d+\)?$/.exec(frame);
+  const match = /(?:file:\/\/)?(\/[^\s()]*):(\d+):\d+\)?$/.exec(frame);
   if (match === null) return "unknown:0";
-  const path = match[1].replace(/^.*\/(src|ffi|schemas|tests|scripts)\//, "$1/");
-  return `${
-    path.includes("/") && !/^(src|ffi|schemas|tests|scripts)\//.test(path) ? path.split("/").at(-1) : path
-  }:${match[2]}`;
+  const [, path, line] = match;
+  const source = sourceLine(path, Number(line));
+  if (source !== undefined) return source;
+  const inProject = /^.*\/((?:src|ffi|schemas|tests|scripts)\/.*)$/.exec(path)?.[1];
+  return `${inProject ?? path.slice(path.lastIndexOf("/") + 1)}:${line}`;
 }
 
 /** A line that stands for others too. */
@@ -196,7 +200,7 @@ export class Logger {
     const now = new Date();
     const line = this.#format({
       level,
-      message,
+      message: message.includes(STACK_FRAME) ? withSourceLines(message) : message,
       uptimeUs: Math.round(performance.now() * 1e3),
       wallUs: Math.round((performance.timeOrigin + performance.now()) * 1e3),
       localOffsetMinutes: -now.getTimezoneOffset(),

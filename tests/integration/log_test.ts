@@ -74,3 +74,15 @@ testWith(
     }
   },
 );
+
+testWith({ binary: true }, "a line names the line of the sources that wrote it", async () => {
+  await using vm = await Vm.start({ program: "nephos", args: ["-v", "--log-file", "{dir}/log"] });
+  await vm.api.request("PUT", "vm.boot");
+  const lines = (await Deno.readTextFile(`${vm.directory}/log`)).trimEnd().split("\n");
+  assert.ok(lines.length >= 2, lines.join("\n"));
+  for (const line of lines) {
+    const [, path, number] = / [A-Z]+:(src\/[\w/]+\.ts):(\d+) -- /.exec(line) ?? assert.fail(line);
+    const source = (await Deno.readTextFile(new URL(`../../${path}`, import.meta.url))).split("\n");
+    assert.match(source[Number(number) - 1], /\blog\./, line);
+  }
+});
