@@ -4,7 +4,7 @@
  * L5. Main makes the blocks (`createPlatform`), each vCPU Worker builds its register code from the description
  * (`vcpu_machine.ts`). Source: machine model §2–§4.
  */
-import type { PlatformControllers, SegmentWindows } from "@vmm/arch/x86_64/layout.ts";
+import type { AddressRange, PlatformControllers, SegmentWindows } from "@vmm/arch/x86_64/layout.ts";
 import { BusBlock } from "@vmm/bus/bus_block.ts";
 import { AcpiPmTimerBlock, createAcpiPmTimer } from "@vmm/devices/legacy/acpi_pm_timer.ts";
 import { CmosBlock, createCmos } from "@vmm/devices/legacy/cmos.ts";
@@ -50,7 +50,8 @@ export interface PlatformDescription {
   readonly apertures: readonly SharedArrayBuffer[];
   /** See `IrqRoutes`: not guest-visible, and made anew with each machine. */
   readonly irqRoutes: SharedArrayBuffer;
-  readonly ecamGpas: readonly number[];
+  /** Configuration space of each segment. */
+  readonly ecam: readonly AddressRange[];
   readonly controllers: PlatformControllers;
   readonly hasSerial: boolean;
   readonly hasTpm: boolean;
@@ -112,7 +113,7 @@ export function createPlatform(request: PlatformRequest): Platform {
       ) as PlatformBuffers,
       apertures: apertures.map((aperture) => aperture.block.buffer),
       irqRoutes: IrqRoutesBlock.create().buffer,
-      ecamGpas: request.segments.map((segment) => segment.ecam.gpa),
+      ecam: request.segments.map((segment) => segment.ecam),
       controllers: request.controllers,
       hasSerial: request.hasSerial,
       hasTpm: request.hasTpm,

@@ -9,42 +9,46 @@ import { signalEvent } from "@ffi/libc/io.ts";
 import {
   ACPI_PM_TIMER_PORT,
   ACPI_SHUTDOWN_PORT,
+  type AddressRange,
   COM1_IRQ,
   COM1_PORT,
   COM1_PORT_COUNT,
   FW_CFG_PORT,
   FW_CFG_PORT_COUNT,
+  IOAPIC_SIZE,
   IOAPIC_START,
+  PCI_CONFIG_PORT,
+  PCI_CONFIG_PORT_COUNT,
+  TPM_SIZE,
   TPM_START,
 } from "@vmm/arch/x86_64/layout.ts";
 import { bumpGeneration } from "@vmm/bus/bus_block.ts";
+import type { IoDevice } from "@vmm/bus/io_device.ts";
 import { MmioBus } from "@vmm/bus/mmio_bus.ts";
 import { PioBus } from "@vmm/bus/pio_bus.ts";
 import type { ByteSink, EventSink, IoWake } from "@vmm/bus/ports.ts";
 import { AcpiPmTimer } from "@vmm/devices/legacy/acpi_pm_timer.ts";
 import { ACPI_SHUTDOWN_PORT_COUNT, AcpiShutdown } from "@vmm/devices/legacy/acpi_shutdown.ts";
 import { Cmos, CMOS_PORT, CMOS_PORT_COUNT } from "@vmm/devices/legacy/cmos.ts";
-import { CPU_HOTPLUG_SIZE_BYTES, CpuHotplug } from "@vmm/devices/legacy/cpu_hotplug.ts";
+import { CpuHotplug } from "@vmm/devices/legacy/cpu_hotplug.ts";
 import { DEBUG_CONSOLE_READ, DebugConsole, FIRMWARE_DEBUG_PORT } from "@vmm/devices/legacy/debug_console.ts";
 import { DEBUG_PORT, DebugPort } from "@vmm/devices/legacy/debug_port.ts";
-import { Ged, GED_SIZE_BYTES } from "@vmm/devices/legacy/ged.ts";
+import { Ged } from "@vmm/devices/legacy/ged.ts";
 import { I8042, I8042_PORT, I8042_PORT_COUNT } from "@vmm/devices/legacy/i8042.ts";
-import { Ioapic, IOAPIC_SIZE_BYTES, IoapicLines } from "@vmm/devices/legacy/ioapic.ts";
-import { MEMORY_HOTPLUG_SIZE_BYTES, MemoryHotplug } from "@vmm/devices/legacy/memory_hotplug.ts";
+import { Ioapic, IoapicLines } from "@vmm/devices/legacy/ioapic.ts";
+import { MemoryHotplug } from "@vmm/devices/legacy/memory_hotplug.ts";
 import { PowerControl } from "@vmm/devices/legacy/power_control.ts";
 import { Serial } from "@vmm/devices/legacy/serial.ts";
 import type { ItemSource } from "@vmm/bus/item_source.ts";
 import { FwCfgPorts, type FwCfgState } from "@vmm/devices/fw_cfg/fw_cfg.ts";
-import { Crb, CRB_SIZE_BYTES } from "@vmm/devices/tpm/crb.ts";
+import { Crb } from "@vmm/devices/tpm/crb.ts";
 import type { VmFd } from "@vmm/hypervisor/kvm/vm.ts";
 import { Aperture } from "@vmm/pci/aperture.ts";
-import { PCI_HOTPLUG_SIZE, PciHotplugController } from "@vmm/pci/hotplug_controller.ts";
-import { CONFIG_PORTS_BASE, CONFIG_PORTS_SIZE, ConfigPorts, PciSegment } from "@vmm/pci/segment.ts";
+import { PciHotplugController } from "@vmm/pci/hotplug_controller.ts";
+import { ConfigPorts, PciSegment } from "@vmm/pci/segment.ts";
 import { IrqRoutes, IrqRoutesBlock } from "./irq_routes.ts";
 import { createFunction, type FunctionDescription, type FunctionPorts } from "./pci_functions.ts";
 import { attachPlatform, type PlatformDescription } from "./platform.ts";
-
-const ECAM_SEGMENT_BYTES = 1 << 20;
 
 /** Where bytes printed through ports go. */
 export interface VcpuOutputs {
@@ -84,7 +88,7 @@ export class VcpuMachine {
     const wake: IoWake = { wake: () => signalEvent(request.ioWakeFd) };
     this.#lines = new IoapicLines(blocks.ioapic, vm);
     this.power = new PowerControl(blocks.power, events, request.halt);
-    this.#segments = platform.ecamGpas.map((_, index) => new PciSegment(index, blocks.pci));
+    this.#segments = platform.ecam.map((_, index) => new PciSegment(index, blocks.pci));
     this.#functionPorts = {
       vm,
       bus: blocks.bus,
@@ -104,7 +108,7 @@ export class VcpuMachine {
     this.pio.add(FIRMWARE_DEBUG_PORT, 1, new DebugConsole(outputs.firmwareDebug));
     this.pio.add(ACPI_SHUTDOWN_PORT, ACPI_SHUTDOWN_PORT_COUNT, new AcpiShutdown(this.power));
     this.pio.add(ACPI_PM_TIMER_PORT, 4, new AcpiPmTimer(blocks.pmTimer, time));
-    this.pio.add(CONFIG_PORTS_BASE, CONFIG_PORTS_SIZE, new ConfigPorts(this.#segments[0], blocks.pci));
+    this.pio.add(PCI_CONFIG_PORT, PCI_CONFIG_PORT_COUNT, new ConfigPorts(this.#segments[0], blocks.pci));
     if (platform.hasSerial) {
       const ports = { lines: this.#lines, gsi: COM1_IRQ, output: outputs.serial, io: wake };
       this.pio.add(COM1_PORT, COM1_PORT_COUNT, new Serial(blocks.serial, ports));
@@ -130,16 +134,15 @@ export class VcpuMachine {
     const memory = new MemoryHotplug(blocks.memoryHotplug);
     const tpm = platform.hasTpm ? new Crb(blocks.tpm, TPM_START, wake) : undefined;
     return new MmioBus(blocks.bus, (bus) => {
-      bus.add(IOAPIC_START, IOAPIC_SIZE_BYTES, ioapic);
-      if (tpm !== undefined) bus.add(TPM_START, CRB_SIZE_BYTES, tpm);
-      bus.add(controllers.genericEvent.gpa, GED_SIZE_BYTES, ged);
-      bus.add(controllers.cpuHotplug.gpa, CPU_HOTPLUG_SIZE_BYTES, cpus);
-      bus.add(controllers.pciHotplug.gpa, PCI_HOTPLUG_SIZE, pci);
-      if (controllers.memoryHotplug) {
-        bus.add(controllers.memoryHotplug.gpa, MEMORY_HOTPLUG_SIZE_BYTES, memory);
-      }
+      const add = ({ gpa, sizeBytes }: AddressRange, device: IoDevice) => bus.add(gpa, sizeBytes, device);
+      bus.add(IOAPIC_START, IOAPIC_SIZE, ioapic);
+      if (tpm !== undefined) bus.add(TPM_START, TPM_SIZE, tpm);
+      add(controllers.genericEvent, ged);
+      add(controllers.cpuHotplug, cpus);
+      add(controllers.pciHotplug, pci);
+      if (controllers.memoryHotplug) add(controllers.memoryHotplug, memory);
       this.#segments.forEach((segment, i) => {
-        bus.add(platform.ecamGpas[i], ECAM_SEGMENT_BYTES, segment);
+        add(platform.ecam[i], segment);
         segment.addBars(bus);
       });
     });

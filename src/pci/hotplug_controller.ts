@@ -9,9 +9,6 @@ import type { EventSink } from "@vmm/bus/ports.ts";
 import { clearSlot, type PciState, slotIsSet, takeSlots } from "./pci_block.ts";
 import { PCI_SLOTS } from "./layout.ts";
 
-/** Register window in bytes. */
-export const PCI_HOTPLUG_SIZE = 0x10;
-
 const Register = { added: 0, removing: 4, eject: 8, segment: 12 } as const;
 
 export class PciHotplugController implements IoDevice {

@@ -43,6 +43,3 @@ export const PCI_CAP_MSIX = 0x11;
 /** MSI-X message control, at +2 of its capability. */
 export const PCI_MSIX_ENABLE = 0x8000;
 export const PCI_MSIX_FUNCTION_MASK = 0x4000;
-
-/** One segment's ECAM window: bus 0 only. */
-export const ECAM_SEGMENT_SIZE = 0x10_0000;

@@ -11,7 +11,7 @@ import type { PciFunction } from "./function.ts";
 import { PCI_BARS, PCI_SLOTS } from "./layout.ts";
 import { PciBlock, type PciState } from "./pci_block.ts";
 
-/** Slots of one segment, and its ECAM window as an `IoDevice` of `ECAM_SEGMENT_SIZE` bytes. */
+/** Slots of one segment, and its ECAM window as an `IoDevice`. */
 export class PciSegment implements IoDevice {
   readonly #functions: (PciFunction | undefined)[] = new Array(PCI_SLOTS).fill(undefined);
 
@@ -60,9 +60,8 @@ export class PciSegment implements IoDevice {
   }
 }
 
-/** First port of `ConfigPorts` and how many there are. */
-export const CONFIG_PORTS_BASE = 0xcf8;
-export const CONFIG_PORTS_SIZE = 8;
+/** Address and data, four ports each. */
+const CONFIG_PORTS_SIZE = 8;
 
 const CONFIG_ENABLE = 0x8000_0000;
 

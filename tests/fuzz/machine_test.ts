@@ -128,7 +128,7 @@ function serveDevices({ virtio }: Machine): void {
 
 /** An address where something is: a BAR where it lies now, configuration space, a controller; or anything. */
 function address(random: Random, { platform, topology }: Machine): number {
-  const { controllers, ecamGpas } = platform.description;
+  const { controllers, ecam } = platform.description;
   switch (random.below(8)) {
     case 0:
       return 2 ** 32 * random.below(256) + random.below(2 ** 32);
@@ -143,10 +143,10 @@ function address(random: Random, { platform, topology }: Machine): number {
       return place + random.below(0x40) - 2;
     }
     case 2:
-      return random.pick(ecamGpas) + random.below(MIB);
+      return random.pick(ecam).gpa + random.below(MIB);
     case 3:
     case 4:
-      return random.pick(ecamGpas) + (random.below(16) << 15) + random.below(0x110);
+      return random.pick(ecam).gpa + (random.below(16) << 15) + random.below(0x110);
     default: {
       const bar = barBase(
         PciFunctionBlock.attach(random.pick(topology.functions).block),

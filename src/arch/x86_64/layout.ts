@@ -25,9 +25,6 @@ export const MEMMAP_START = 0x7000;
 export const ZERO_PAGE_START = 0x7000;
 export const BOOT_STACK_START = 0x8000;
 export const BOOT_STACK_POINTER = 0x8ff0;
-/** Reserved for page tables; the 32-bit entry writes none. */
-export const PAGE_TABLES_START = 0x9000;
-export const PAGE_TABLES_END = 0xc000;
 export const CMDLINE_START = 0x2_0000;
 export const CMDLINE_MAX_SIZE_BYTES = 0x1_0000;
 /** End of conventional RAM in the memory map. */
@@ -309,10 +306,11 @@ export interface PlatformControllers {
   readonly genericEvent: AddressRange;
 }
 
-export const MEMORY_HOTPLUG_SIZE_BYTES = 0x18;
-export const PCI_HOTPLUG_SIZE_BYTES = 0x10;
-export const CPU_HOTPLUG_SIZE_BYTES = 0x0c;
-export const GED_SIZE_BYTES = 1;
+/** Register windows of the controllers. */
+const MEMORY_HOTPLUG_SIZE_BYTES = 0x18;
+const PCI_HOTPLUG_SIZE_BYTES = 0x10;
+const CPU_HOTPLUG_SIZE_BYTES = 0x0c;
+const GED_SIZE_BYTES = 1;
 
 /** Allocates the platform controllers of a plan: one 4 KiB page each, in the original's order. */
 export function planControllers(plan: MemoryPlan): PlatformControllers {

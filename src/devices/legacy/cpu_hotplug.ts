@@ -1,7 +1,7 @@
 /**
  * CPU hot-plug controller: the guest looks at one CPU at a time, acknowledges what it saw, and ejects.
  *
- * L4: registers run in vCPU Workers, `insertCpu`/`requestCpuRemoval`/`finishCpuRemoval` on main.
+ * L4: registers run in vCPU Workers, `insertCpu`, `requestCpuRemoval` and `cpusBeingRemoved` on main.
  * An acknowledged removal request stays valid until the CPU is ejected: the guest's scan writes the request bit back
  * before its `_EJ0` runs. Source: spec/machine-model.md §4, §9 (PRES, CPUS).
  */
@@ -9,7 +9,6 @@ import type { IoDevice } from "@vmm/bus/io_device.ts";
 import type { EventSink } from "@vmm/bus/ports.ts";
 import { type BlockOf, defineBlock } from "@vmm/sync/shared_block.ts";
 
-export const CPU_HOTPLUG_SIZE_BYTES = 0xc;
 /** Most CPUs the block has room for (KVM_MAX_VCPUS of common kernels). */
 export const CPU_HOTPLUG_MAX_CPUS = 4096;
 

@@ -1,13 +1,11 @@
 /**
  * Generic Event Device: one byte of pending notifications, read by `\_SB.GEC.ESCN`, and its interrupt.
  *
- * L4: registers run in vCPU Workers, `notify` on main. Source: ACPI 6.3 §5.6.9; spec/machine-model.md §4.
+ * L4: registers run in vCPU Workers, `notifyGed` on main. Source: ACPI 6.3 §5.6.9; spec/machine-model.md §4.
  */
 import type { IoDevice } from "@vmm/bus/io_device.ts";
 import type { InterruptLines } from "@vmm/bus/ports.ts";
 import { type BlockOf, defineBlock } from "@vmm/sync/shared_block.ts";
-
-export const GED_SIZE_BYTES = 1;
 
 /** Notification bits. */
 export const GedNotification = { cpu: 1, memory: 2, pci: 4, powerButton: 8 } as const;

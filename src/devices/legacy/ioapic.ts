@@ -9,7 +9,6 @@ import type { InterruptLines, MessageInterrupts } from "@vmm/bus/ports.ts";
 import { type BlockOf, defineBlock } from "@vmm/sync/shared_block.ts";
 
 export const IOAPIC_PINS = 24;
-export const IOAPIC_SIZE_BYTES = 0x20;
 
 /** Window offsets. */
 const OFFSET_SELECT = 0x00;

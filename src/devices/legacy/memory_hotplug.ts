@@ -7,7 +7,6 @@
 import type { IoDevice } from "@vmm/bus/io_device.ts";
 import { type BlockOf, defineBlock } from "@vmm/sync/shared_block.ts";
 
-export const MEMORY_HOTPLUG_SIZE_BYTES = 0x18;
 export const MEMORY_HOTPLUG_SLOTS = 8;
 
 const READ = { baseLow: 0x0, baseHigh: 0x4, lengthLow: 0x8, lengthHigh: 0xc, status: 0x14 } as const;

@@ -28,7 +28,7 @@ const Reg = {
   data: 0x80,
 } as const;
 
-export const CRB_SIZE_BYTES = 0x1000;
+const CRB_SIZE_BYTES = 0x1000;
 /** Longest command and longest response. */
 export const CRB_DATA_BYTES: number = CRB_SIZE_BYTES - Reg.data;
 
