@@ -43,7 +43,9 @@ export function createBlockCounters(): SharedArrayBuffer {
 
 /** The values as `vm.counters` shows them, of a device whose shares of queues count apart. */
 export function readBlockCounters(...shares: readonly SharedArrayBuffer[]): Record<string, bigint> {
-  const all = shares.map((buffer) => readCounters(layout, buffer));
+  // A device without queues has no shares, and has counted nothing.
+  const counted = shares.length === 0 ? [createBlockCounters()] : shares;
+  const all = counted.map((buffer) => readCounters(layout, buffer));
   const values = { ...all[0] };
   for (const direction of ["read", "write"] as const) {
     // A share that has served nothing has no latencies.

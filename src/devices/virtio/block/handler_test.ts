@@ -286,6 +286,7 @@ Deno.test("block counters start as the original's and count exactly", () => {
   assert.equal(fresh.write_latency_max, U64_MAX);
   assert.equal(fresh.read_latency_avg, NO_AVERAGE);
   assert.deepEqual([fresh.read_ops, fresh.write_bytes], [0n, 0n]);
+  assert.deepEqual(readBlockCounters(), fresh, "a disk without queues");
   const rig = new BlockRig();
   rig.request(VIRTIO_BLK_T_OUT, 1, filled(1024, 1));
   rig.request(VIRTIO_BLK_T_IN, 1, undefined, 512);
