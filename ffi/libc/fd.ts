@@ -22,6 +22,7 @@ export const O = {
   DIRECTORY: 0o200000,
   CLOEXEC: 0o2000000,
   TMPFILE: 0o20200000,
+  PATH: 0o10000000,
 } as const;
 
 const EFD_CLOEXEC = 0o2000000;

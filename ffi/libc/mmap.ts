@@ -1,7 +1,7 @@
 /**
  * Mapping memory, and wrapping a mapping as an ArrayBuffer.
  *
- * L0, any isolate, cold paths. Source: mmap(2), madvise(2).
+ * L0, any isolate, cold paths. Source: mmap(2), madvise(2), mbind(2).
  */
 import { addressOf, check, SYS, syscall, word } from "./syscall.ts";
 
@@ -26,6 +26,13 @@ export const MADV = {
   NOHUGEPAGE: 15,
   DONTDUMP: 16,
 } as const;
+
+const MPOL_BIND = 2;
+const MPOL_MF_STRICT = 1;
+const MPOL_MF_MOVE = 2;
+const NODE_MASK_BITS = 64;
+/** The kernel refuses masks of more bits than a page has. */
+const MAX_MASK_BYTES = 4096;
 
 /** Maps memory; returns its host address. @throws OsError */
 export function map(
@@ -57,6 +64,26 @@ export function unmap(address: bigint, lengthBytes: number): void {
 /** madvise(2); returns 0 or `-errno`. */
 export function advise(address: bigint, lengthBytes: number, advice: number): number {
   return Number(syscall(SYS.madvise, address, BigInt(lengthBytes), BigInt(advice)));
+}
+
+/** mbind(2): the pages of a range, those that are there too, come from this NUMA node only. @throws OsError */
+export function bindToNode(address: bigint, lengthBytes: number, node: number): void {
+  // The kernel looks at one bit fewer than it is told.
+  const bits = node + 2;
+  const mask = new BigUint64Array(
+    Math.min(Math.floor(node / NODE_MASK_BITS) + 1, MAX_MASK_BYTES / BigUint64Array.BYTES_PER_ELEMENT),
+  );
+  mask[Math.floor(node / NODE_MASK_BITS)] = 1n << BigInt(node % NODE_MASK_BITS);
+  const result = syscall(
+    SYS.mbind,
+    address,
+    BigInt(lengthBytes),
+    BigInt(MPOL_BIND),
+    addressOf(new Uint8Array(mask.buffer)),
+    BigInt(bits),
+    BigInt(MPOL_MF_STRICT | MPOL_MF_MOVE),
+  );
+  check(result, "mbind");
 }
 
 /**

@@ -9,7 +9,13 @@ import { type MemoryPlan, planMemory, type ZoneRequest } from "@vmm/arch/x86_64/
 import { ContextError } from "@vmm/errors/context_error.ts";
 import type { KvmVm } from "@vmm/hypervisor/kvm/vm.ts";
 import { GuestMemory } from "@vmm/memory/guest_memory.ts";
-import { type BackingOptions, type HostRegion, mapRegion, unmapRegion } from "@vmm/memory/host_memory.ts";
+import {
+  type BackingOptions,
+  checkZoneFile,
+  type HostRegion,
+  mapRegion,
+  unmapRegion,
+} from "@vmm/memory/host_memory.ts";
 import { MemorySlots } from "./memory_slots.ts";
 
 const PAGE_BYTES = 4096n;
@@ -73,8 +79,14 @@ function zonesOf(config: MemoryConfig): { zones: ZoneRequest[]; options: Map<str
     checkPlugged(zone, method);
   }
   const zones = userZones.map((zone) => {
+    if (zone.file !== undefined) passFile(zone.file);
     if (options.has(zone.id)) fail("Memory zone identifier is not unique");
-    options.set(zone.id, { ...backing(zone, zone.size), thp: config.thp, file: zone.file });
+    options.set(zone.id, {
+      ...backing(zone, zone.size),
+      thp: config.thp,
+      file: zone.file,
+      hostNumaNode: zone.host_numa_node,
+    });
     return {
       id: zone.id,
       sizeBytes: Number(zone.size),
@@ -82,6 +94,15 @@ function zonesOf(config: MemoryConfig): { zones: ZoneRequest[]; options: Map<str
     };
   });
   return { zones, options };
+}
+
+/** @throws ContextError */
+function passFile(path: string): void {
+  try {
+    checkZoneFile(path);
+  } catch (cause) {
+    throw new ContextError(["Memory manager error"], cause as Error);
+  }
 }
 
 function backing(

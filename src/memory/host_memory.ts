@@ -7,7 +7,7 @@
  */
 import { Errno, OsError } from "@ffi/abi/errno.ts";
 import { close, fileStatus, FileType, memfd, O, open, S_IFMT, truncate } from "@ffi/libc/fd.ts";
-import { advise, MADV, MAP, map, PROT, unmap, wrap } from "@ffi/libc/mmap.ts";
+import { advise, bindToNode, MADV, MAP, map, PROT, unmap, wrap } from "@ffi/libc/mmap.ts";
 import type { MemoryRegion } from "./guest_memory.ts";
 
 /** How one RAM region is backed. Sizes in bytes. */
@@ -19,8 +19,10 @@ export interface BackingOptions {
   readonly reserve: boolean;
   readonly mergeable: boolean;
   readonly thp: boolean;
-  /** Zone file: a file, or a directory in which an unnamed file is made. */
+  /** File of a zone, at least as long as the zone. */
   readonly file?: string;
+  /** The only NUMA node of the host the memory may come from. */
+  readonly hostNumaNode?: number;
 }
 
 /** A mapped region, with what snapshot, vhost-user and release need. */
@@ -72,6 +74,14 @@ export function mapRegion(
     close(fd);
     throw mapFailure(sizeBytes, pageBytes, options, cause as OsError);
   }
+  try {
+    if (options.file !== undefined) refuseShortFile(fd, options.file, fileOffset + sizeBytes);
+    if (options.hostNumaNode !== undefined) bindMemory(hostAddress, sizeBytes, options.hostNumaNode);
+  } catch (error) {
+    unmap(hostAddress, sizeBytes);
+    close(fd);
+    throw error;
+  }
   if (options.mergeable) advise(hostAddress, sizeBytes, MADV.MERGEABLE);
   if (options.thp && !options.hugepages) advise(hostAddress, sizeBytes, MADV.HUGEPAGE);
   const file = options.shared && fd >= 0 ? { fd, offset: fileOffset } : undefined;
@@ -86,7 +96,7 @@ export function unmapRegion(region: HostRegion): void {
 
 function backingFile(sizeBytes: number, pageBytes: number, options: BackingOptions): number {
   try {
-    if (options.file !== undefined) return zoneFile(options.file, sizeBytes);
+    if (options.file !== undefined) return open(options.file, options.shared ? O.RDWR : O.RDONLY);
     if (!options.shared && !options.hugepages) return -1;
     const hugeFlags = options.hugepages ? MFD_HUGETLB | (BigInt(Math.log2(pageBytes)) << MFD_HUGE_SHIFT) : 0n;
     const fd = memfd("ch_ram", hugeFlags);
@@ -98,31 +108,55 @@ function backingFile(sizeBytes: number, pageBytes: number, options: BackingOptio
     }
     return fd;
   } catch (cause) {
-    if (options.file === undefined) throw new MemoryError("Failed to create shared file", { cause });
-    // The original's words, and behind them the file.
-    if (cause instanceof OsError) cause.cause = new Error(`Memory zone file "${options.file}"`);
-    throw new MemoryError("Failed to stat filesystem", { cause });
+    const named = options.file === undefined ? cause : naming(options.file, cause);
+    throw new MemoryError("Failed to create shared file", { cause: named });
   }
 }
 
-/** Opens (or makes) the file of a memory zone; a regular file shorter than the zone is extended. */
-function zoneFile(path: string, sizeBytes: number): number {
+/**
+ * Looks whether the file of a memory zone can be one.
+ *
+ * @throws MemoryError when it is not there or is a directory
+ */
+export function checkZoneFile(path: string): void {
   let fd: number;
   try {
-    fd = open(path, O.RDWR | O.CREAT, 0o600);
+    fd = open(path, O.PATH);
   } catch (cause) {
-    if (!(cause instanceof OsError) || cause.code !== Errno.EISDIR) throw cause;
-    fd = open(path, O.RDWR | O.TMPFILE, 0o600);
+    throw new MemoryError("Failed to stat filesystem", { cause: naming(path, cause) });
   }
+  const isDirectory = (fileStatus(fd).mode & S_IFMT) === FileType.directory;
+  close(fd);
+  if (isDirectory) {
+    const cause = new Error(`Memory zone file "${path}"`);
+    throw new MemoryError("Using a directory as a backing file for memory is not supported", { cause });
+  }
+}
+
+/** `cause`, a failed call, and behind it the file: the original's words do not name it. */
+function naming(path: string, cause: unknown): unknown {
+  if (cause instanceof OsError) cause.cause = new Error(`Memory zone file "${path}"`);
+  return cause;
+}
+
+/**
+ * A guest that touched memory behind the end of its file would kill the VMM. Asked once it is mapped: that lengthens
+ * files of a huge page file system. @throws MemoryError
+ */
+function refuseShortFile(fd: number, path: string, neededBytes: number): void {
+  const { mode, sizeBytes } = fileStatus(fd);
+  if ((mode & S_IFMT) !== FileType.regular || sizeBytes >= BigInt(neededBytes)) return;
+  throw new MemoryError(
+    `Memory zone file "${path}" has ${sizeBytes} bytes, fewer than the ${neededBytes} of the zone`,
+  );
+}
+
+/** @throws MemoryError */
+function bindMemory(hostAddress: bigint, sizeBytes: number, node: number): void {
   try {
-    const status = fileStatus(fd);
-    if ((status.mode & S_IFMT) === FileType.regular && status.sizeBytes < BigInt(sizeBytes)) {
-      truncate(fd, sizeBytes);
-    }
-    return fd;
+    bindToNode(hostAddress, sizeBytes, node);
   } catch (cause) {
-    close(fd);
-    throw cause;
+    throw new MemoryError("Failed applying NUMA memory policy", { cause });
   }
 }
 

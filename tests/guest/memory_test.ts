@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { type Command, Puppet } from "@tests/framework/puppet.ts";
 import { HALT, pvhElf } from "@tests/framework/tiny_guest.ts";
+import { TempDisk } from "@tests/framework/images.ts";
 import { eventually } from "@tests/framework/deadline.ts";
 import type { Vm } from "@tests/framework/vm.ts";
 import { betterTest, guestTest, IS_REFERENCE, startVm } from "./subject.ts";
@@ -107,6 +108,16 @@ guestTest("shared memory is a shared mapping of a memory file", async () => {
 guestTest("prefault=on makes all memory resident", async () => {
   await withMemory(["size=192M,prefault=on"], async (vm) => {
     assert.ok(rssKib(await ramMapping(vm, 192 * MIB)) >= 192 * 1024);
+  });
+});
+
+guestTest("host_numa_node binds a zone's memory to the node", async () => {
+  await withMemory(["size=0", "--memory-zone", "id=a,size=192M,host_numa_node=0"], async (vm) => {
+    // A kernel without NUMA has no such file.
+    const maps = await Deno.readTextFile(`/proc/${vm.pid}/numa_maps`).catch(() => undefined);
+    if (maps === undefined) return;
+    const [start] = (await ramMapping(vm, 192 * MIB)).split("-");
+    assert.match(maps.split("\n").find((line) => line.startsWith(`${start} `)) ?? "", / bind:0 /);
   });
 });
 
@@ -223,6 +234,18 @@ const REFUSALS: Refusal[] = [
     original: ["Memory manager error", "Invalid size for resizing. Can be anything except 0"],
   },
   {
+    name: "a directory for a zone file",
+    memory: ["size=0", "--memory-zone", "id=a,size=64M,file=/tmp"],
+    config: { size: 0, zones: [{ id: "a", size: 64 * MIB, file: "/tmp" }] },
+    original: ["Memory manager error", "Using a directory as a backing file for memory is not supported"],
+  },
+  {
+    name: "a zone file that is not there",
+    memory: ["size=0", "--memory-zone", "id=a,size=64M,file=/tmp/nephos-no-such-file"],
+    config: { size: 0, zones: [{ id: "a", size: 64 * MIB, file: "/tmp/nephos-no-such-file" }] },
+    original: ["Memory manager error", "Failed to stat filesystem", "No such file or directory (os error 2)"],
+  },
+  {
     name: "a zone file in a directory that is not there",
     memory: ["size=0", "--memory-zone", "id=a,size=64M,file=/nonexistent/file"],
     config: { size: 0, zones: [{ id: "a", size: 64 * MIB, file: "/nonexistent/file" }] },
@@ -231,6 +254,19 @@ const REFUSALS: Refusal[] = [
 ];
 
 for (const refusal of REFUSALS) guestTest(`refused: ${refusal.name}`, () => checkRefusal(refusal));
+
+betterTest("refused: a zone file shorter than the zone, which stays as it is", "dies by SIGBUS", async () => {
+  await using file = await TempDisk.pattern(MIB);
+  const zone = `id=a,size=64M,file=${file.path}`;
+  await checkRefusal({
+    name: "",
+    memory: ["size=0", "--memory-zone", zone],
+    config: { size: 0, zones: [{ id: "a", size: 64 * MIB, file: file.path }] },
+    original: [],
+    better: /Memory zone file .* has 1048576 bytes, fewer than the 67108864 of the zone/,
+  });
+  assert.equal((await Deno.stat(file.path)).size, MIB);
+});
 
 betterTest("refused: more memory than the address space holds", "panics", () =>
   checkRefusal({
