@@ -160,7 +160,13 @@ export class Vmm {
     const factory = await this.#machine();
     // Set first: what a failing call opened has to be released as well.
     this.#consolesOpen = true;
-    await this.store(await factory.prepareConsoles(this.wantConfig()));
+    try {
+      await this.store(await factory.prepareConsoles(this.wantConfig()));
+    } catch (error) {
+      // The next boot tries again.
+      await this.#closeConsoles();
+      throw error;
+    }
   }
 
   async #closeConsoles(): Promise<void> {
@@ -177,9 +183,9 @@ export class Vmm {
   async bootInstance(): Promise<void> {
     assertInternal(this.#instance === undefined, "An instance exists already");
     const factory = await this.#machine();
+    await this.openConsoles();
     factory.checkMemory?.(this.wantConfig());
     await this.store((await this.tools()).validate(this.wantConfig()));
-    await this.openConsoles();
     const epoch = ++this.epoch;
     this.#instance = await factory.create(
       this.wantConfig(),

@@ -24,8 +24,9 @@ export class Consoles {
   /** Opens what `config` asks for; nothing stays open after a failure. @throws ConfigError, HostError, ContextError */
   constructor(config: VmConfig) {
     try {
-      this.serial = openChardev("serial", config.serial);
+      // In the order of the original, in which terminals get their numbers.
       this.console = openChardev("console", config.console);
+      this.serial = openChardev("serial", config.serial);
       this.debugConsole = openChardev("debug_console", config.debug_console);
     } catch (error) {
       this.close();

@@ -75,6 +75,11 @@ class PayloadFile implements KernelFile {
   }
 }
 
+/** Looks whether the initramfs can be opened: without it there is to be no instance. @throws PayloadError */
+export function checkInitramfs(path: string): void {
+  new PayloadFile("initramfs", path).close();
+}
+
 /**
  * Fills guest memory for the first instruction: payload, boot structures, tables; returns how to enter.
  *

@@ -28,6 +28,7 @@ import { PciTopology } from "./pci_topology.ts";
 import { VmIommu } from "./plug/iommu.ts";
 import { plugTpm } from "./plug/tpm.ts";
 import { connectVhostUsers, type VhostUserLinks } from "./plug/vhost_user.ts";
+import { checkInitramfs } from "./payload_files.ts";
 import { createPlatform } from "./platform.ts";
 import { VcpuSet, type VcpuThreadName, vcpuThreadName } from "./vcpu_set.ts";
 import { Vm } from "./vm.ts";
@@ -145,6 +146,7 @@ function build(
     const iommu = VmIommu.of(config);
     devices = new VmDevices(config, new PciTopology(platform, vm, iommu), windows, warn, links, iommu);
     devices.createAll(consoles);
+    if (config.payload?.initramfs !== undefined) checkInitramfs(config.payload.initramfs);
     const instance: { vm?: Vm } = {};
     const forward = (event: GuestEvent) => {
       if (event.kind === "pci-eject") void instance.vm?.ejected(event.segment, event.slots);

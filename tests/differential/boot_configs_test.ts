@@ -15,6 +15,9 @@ const zone = (more: object) => ({ memory: { size: 0, zones: [{ id: "z", size, ..
 /** Only Intel's CPUs may have matrix extensions. */
 const IS_INTEL = Deno.readTextFileSync("/proc/cpuinfo").includes("GenuineIntel");
 
+/** A NUMA node no host has. */
+const NO_NODE = 1023;
+
 /** `{dir}` stands for a directory that holds the file `kernel`. */
 const CONFIGS: readonly object[] = [
   { memory: { size, hotplugged_size: 5 } },
@@ -49,7 +52,20 @@ const CONFIGS: readonly object[] = [
   { memory, console: { mode: "Off", pci_device_id: 1 } },
   { memory, console: { mode: "Null", pci_device_id: 1 } },
   { memory, serial: { mode: "Off" }, pvpanic: true, watchdog: true, balloon: { size: 0 } },
+  // What is found out first: files of memory zones, then the rest of the configuration.
+  zone({ file: "{dir}/missing" }),
+  zone({ file: "{dir}" }),
+  zone({ file: "/dev/zero" }),
+  { ...zone({ file: "{dir}/missing" }), platform: { num_pci_segments: 0 } },
+  { memory: { size: 0, zones: [{ id: "a", size }, { id: "a", size, file: "{dir}/missing" }] } },
+  zone({ host_numa_node: 0 }),
+  zone({ host_numa_node: NO_NODE }),
+  zone({ host_numa_node: 2 ** 32 - 1 }),
+  { ...zone({ host_numa_node: NO_NODE }), disks: [{ path: "{dir}/missing" }] },
 ];
+
+/** Our errors name a zone's file in addition. */
+const withoutFile = (text: string) => text.replace(/,"Memory zone file [^,]*(?=\]$)/, "");
 
 const needs = { kvm: true, binary: true, reference: true };
 
@@ -72,10 +88,43 @@ testWith(
         await vm.api.mustPut("vm.create", body);
         const { status, body: text } = await vm.api.put("vm.boot");
         const devices = status === 204 ? Object.keys((await vm.api.info()).device_tree).sort() : [];
-        answers.push(`${JSON.stringify(config)}: ${status} ${text} ${devices}`);
+        answers.push(`${JSON.stringify(config)}: ${status} ${withoutFile(text)} ${devices}`);
         await vm.api.mustPut("vm.delete");
       }
     }
     assert.deepEqual(seen["cloud-hypervisor"], seen["reference"]);
   },
 );
+
+/** Tries to boot what cannot be, twice, with what the state then allows between. */
+const RETRIES: readonly object[] = [
+  { serial: { mode: "File", file: "{dir}/none/serial" }, numa: [{ guest_numa_id: 0 }] },
+  { payload: { kernel: "{dir}/kernel", initramfs: "{dir}/missing" } },
+  { payload: { kernel: "{dir}/missing", initramfs: "{dir}/missing" } },
+  { payload: { kernel: "{dir}/missing" } },
+];
+
+testWith(needs, "boot beside the original: what a failed boot leaves behind", async () => {
+  const seen: Record<string, string[]> = {};
+  for (const program of ["cloud-hypervisor", "reference"] as const) {
+    await using vm = await Vm.start({ program });
+    await Deno.writeFile(join(vm.directory, "kernel"), pvhElf(COUNT));
+    const answers: string[] = seen[program] = [];
+    for (const config of RETRIES) {
+      const base = {
+        memory,
+        payload: { kernel: "{dir}/kernel" },
+        serial: { mode: "Null" },
+        console: { mode: "Off" },
+      };
+      const body = JSON.stringify({ ...base, ...config }).replaceAll("{dir}", vm.directory);
+      for (const operation of ["vm.create", "vm.boot", "vm.pause", "vm.boot", "vm.shutdown", "vm.delete"]) {
+        const answer = await vm.api.put(operation, operation === "vm.create" ? body : undefined);
+        answers.push(`${JSON.stringify(config)} ${operation}: ${answer.status} ${answer.body}`);
+        const { state } = (await vm.api.get("vm.info")).json<{ state?: string }>();
+        answers.push(`${(await vm.api.get("vm.counters")).body} ${state}`);
+      }
+    }
+  }
+  assert.deepEqual(seen["cloud-hypervisor"], seen["reference"]);
+});
