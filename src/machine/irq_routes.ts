@@ -4,7 +4,8 @@
  * L5, any isolate. KVM takes the whole table at once, so all of it is in one shared block: whoever changes something sends
  * everything, under the block's lock. Lines for messages follow the IOAPIC's pins. Source: KVM api.rst §4.52.
  */
-import { IOAPIC_PINS, type IoapicState, levelRoute } from "@vmm/devices/legacy/ioapic.ts";
+import { IOAPIC_PIN_COUNT } from "@vmm/arch/x86_64/layout.ts";
+import { type IoapicState, levelRoute } from "@vmm/devices/legacy/ioapic.ts";
 
 import type { MsiRoute, VmFd } from "@vmm/hypervisor/kvm/vm.ts";
 import { type BlockOf, defineBlock } from "@vmm/sync/shared_block.ts";
@@ -34,7 +35,7 @@ export class IrqRoutes {
 
   /** The number KVM knows a line by. */
   static gsi(line: number): number {
-    return IOAPIC_PINS + line;
+    return IOAPIC_PIN_COUNT + line;
   }
 
   /** A line without a route, or `NO_LINE`. */
@@ -81,7 +82,7 @@ export class IrqRoutes {
     const { state } = this;
     const routes: MsiRoute[] = [];
     // KVM reports the end of level-triggered interrupts only if it knows their routes.
-    for (let pin = 0; pin < IOAPIC_PINS; pin++) {
+    for (let pin = 0; pin < IOAPIC_PIN_COUNT; pin++) {
       const route = levelRoute(this.ioapic, pin);
       if (route !== undefined) routes.push({ gsi: pin, ...route });
     }

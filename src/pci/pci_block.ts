@@ -4,9 +4,8 @@
  *
  * L3, any isolate. One bit per slot, one word per segment.
  */
+import { MAX_PCI_SEGMENTS } from "@vmm/arch/x86_64/layout.ts";
 import { type BlockOf, defineBlock } from "@vmm/sync/shared_block.ts";
-
-export const MAX_PCI_SEGMENTS = 96;
 
 export const PciBlock = defineBlock("pci", {
   /** Address register of configuration mechanism #1. */

@@ -4,11 +4,10 @@
  * L4: `Ioapic` runs in vCPU Workers; `IoapicLines` in any isolate that raises interrupts.
  * Source: Intel 82093AA data sheet §3; spec/machine-model.md §3.
  */
+import { IOAPIC_PIN_COUNT } from "@vmm/arch/x86_64/layout.ts";
 import type { IoDevice } from "@vmm/bus/io_device.ts";
 import type { InterruptLines, MessageInterrupts } from "@vmm/bus/ports.ts";
 import { type BlockOf, defineBlock } from "@vmm/sync/shared_block.ts";
-
-export const IOAPIC_PINS = 24;
 
 /** Window offsets. */
 const OFFSET_SELECT = 0x00;
@@ -56,8 +55,8 @@ export const IoapicBlock = defineBlock("ioapic", {
   id: "u32",
   asserted: "u32",
   latched: "u32",
-  low: { u32: IOAPIC_PINS },
-  high: { u32: IOAPIC_PINS },
+  low: { u32: IOAPIC_PIN_COUNT },
+  high: { u32: IOAPIC_PIN_COUNT },
 });
 export type IoapicState = BlockOf<typeof IoapicBlock>;
 
@@ -116,27 +115,27 @@ export class IoapicLines implements InterruptLines {
 
   /** An edge: one interrupt, now or as soon as the pin is unmasked and its last level interrupt served. */
   pulse(gsi: number): void {
-    if (gsi >= IOAPIC_PINS) return;
+    if (gsi >= IOAPIC_PIN_COUNT) return;
     Atomics.or(this.state.words, IoapicBlock.index.latched, 1 << gsi);
     this.deliver(gsi);
   }
 
   /** The level source of a pin goes up and stays up: the guest is interrupted until it goes down. */
   assert(gsi: number): void {
-    if (gsi >= IOAPIC_PINS) return;
+    if (gsi >= IOAPIC_PIN_COUNT) return;
     Atomics.or(this.state.words, IoapicBlock.index.asserted, 1 << gsi);
     this.deliver(gsi);
   }
 
   /** The level source of a pin goes down. */
   deassert(gsi: number): void {
-    if (gsi < IOAPIC_PINS) Atomics.and(this.state.words, IoapicBlock.index.asserted, ~(1 << gsi));
+    if (gsi < IOAPIC_PIN_COUNT) Atomics.and(this.state.words, IoapicBlock.index.asserted, ~(1 << gsi));
   }
 
   /** A local APIC finished `vector` (KVM_EXIT_IOAPIC_EOI): sources that are still up interrupt again. */
   endOfInterrupt(vector: number): void {
     const { state } = this;
-    for (let pin = 0; pin < IOAPIC_PINS; pin++) {
+    for (let pin = 0; pin < IOAPIC_PIN_COUNT; pin++) {
       state.lock();
       const low = state.low[pin];
       const served = (low & ENTRY.level) !== 0 && (low & ENTRY.remoteIrr) !== 0 &&
@@ -194,7 +193,7 @@ export class Ioapic implements IoDevice {
     if (register === REG.id || register === REG.arbitrationId) return (state.id << ID_SHIFT) >>> 0;
     if (register === REG.version) return VERSION;
     const pin = (register - REG.redirection) >> 1;
-    if (register < REG.redirection || pin >= IOAPIC_PINS) return 0;
+    if (register < REG.redirection || pin >= IOAPIC_PIN_COUNT) return 0;
     return (register & 1) !== 0 ? state.high[pin] : state.low[pin];
   }
 
@@ -202,7 +201,7 @@ export class Ioapic implements IoDevice {
     const { state } = this;
     if (register === REG.id) state.id = (value >>> ID_SHIFT) & ID_MASK;
     const pin = (register - REG.redirection) >> 1;
-    if (register < REG.redirection || pin >= IOAPIC_PINS) return;
+    if (register < REG.redirection || pin >= IOAPIC_PIN_COUNT) return;
     state.lock();
     const before = state.low[pin];
     if ((register & 1) !== 0) {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { createIoapic, Ioapic, IOAPIC_PINS, IoapicLines, levelRoute } from "./ioapic.ts";
+import { IOAPIC_PIN_COUNT } from "@vmm/arch/x86_64/layout.ts";
+import { createIoapic, Ioapic, IoapicLines, levelRoute } from "./ioapic.ts";
 
 function ioapic() {
   const state = createIoapic();
@@ -33,11 +34,11 @@ Deno.test("Ioapic shows version 0x11, 24 entries, id 0 and masked pins at reset"
   assert.equal(read(0), 0);
   assert.equal(read(1), 0x0017_0011);
   assert.equal(read(2), 0);
-  for (let pin = 0; pin < IOAPIC_PINS; pin++) {
+  for (let pin = 0; pin < IOAPIC_PIN_COUNT; pin++) {
     assert.equal(read(0x10 + 2 * pin), MASKED);
     assert.equal(read(0x11 + 2 * pin), 0);
   }
-  assert.equal(read(0x10 + 2 * IOAPIC_PINS), 0);
+  assert.equal(read(0x10 + 2 * IOAPIC_PIN_COUNT), 0);
   assert.equal(read(0xff), 0);
 });
 

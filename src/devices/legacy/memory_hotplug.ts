@@ -4,10 +4,9 @@
  * L4: registers run in vCPU Workers, `insertMemory` on main. Memory is never ejected.
  * Source: spec/machine-model.md §4, §9 (MHPC).
  */
+import { HOTPLUG_SLOT_COUNT } from "@vmm/arch/x86_64/layout.ts";
 import type { IoDevice } from "@vmm/bus/io_device.ts";
 import { type BlockOf, defineBlock } from "@vmm/sync/shared_block.ts";
-
-export const MEMORY_HOTPLUG_SLOTS = 8;
 
 const READ = { baseLow: 0x0, baseHigh: 0x4, lengthLow: 0x8, lengthHigh: 0xc, status: 0x14 } as const;
 const WRITE = { select: 0x0, status: 0x14 } as const;
@@ -16,11 +15,11 @@ const STATUS = { enabled: 1, inserting: 2, removing: 4 } as const;
 /** Selected slot; per slot its range and status. */
 export const MemoryHotplugBlock = defineBlock("memory-hotplug", {
   selected: "u32",
-  baseLow: { u32: MEMORY_HOTPLUG_SLOTS },
-  baseHigh: { u32: MEMORY_HOTPLUG_SLOTS },
-  lengthLow: { u32: MEMORY_HOTPLUG_SLOTS },
-  lengthHigh: { u32: MEMORY_HOTPLUG_SLOTS },
-  status: { u8: MEMORY_HOTPLUG_SLOTS },
+  baseLow: { u32: HOTPLUG_SLOT_COUNT },
+  baseHigh: { u32: HOTPLUG_SLOT_COUNT },
+  lengthLow: { u32: HOTPLUG_SLOT_COUNT },
+  lengthHigh: { u32: HOTPLUG_SLOT_COUNT },
+  status: { u8: HOTPLUG_SLOT_COUNT },
 });
 export type MemoryHotplugState = BlockOf<typeof MemoryHotplugBlock>;
 
@@ -51,7 +50,7 @@ export class MemoryHotplug implements IoDevice {
   read(offset: number, size: number): number {
     const { state } = this;
     const slot = state.selected;
-    if (slot >= MEMORY_HOTPLUG_SLOTS) return 0;
+    if (slot >= HOTPLUG_SLOT_COUNT) return 0;
     if (offset === READ.status) return state.status[slot];
     if (size !== 4) return 0;
     switch (offset) {
@@ -76,7 +75,7 @@ export class MemoryHotplug implements IoDevice {
       state.lock();
       // The guest writes a one to acknowledge what it read; the eject bit is ignored.
       const slot = state.selected;
-      if (slot < MEMORY_HOTPLUG_SLOTS) state.status[slot] &= ~(value & (STATUS.inserting | STATUS.removing));
+      if (slot < HOTPLUG_SLOT_COUNT) state.status[slot] &= ~(value & (STATUS.inserting | STATUS.removing));
       state.unlock();
     }
   }

@@ -11,6 +11,7 @@ import { check } from "@ffi/libc/syscall.ts";
 import { IOEVENTFD_FLAG, KVM, KVM_IRQ_ROUTING, KvmCap, X2APIC_API } from "@ffi/kvm/codes.ts";
 import { ioctlBuffer, ioctlValue } from "@ffi/kvm/ioctl.ts";
 import * as S from "@ffi/kvm/structs.ts";
+import { IOAPIC_PIN_COUNT } from "@vmm/arch/x86_64/layout.ts";
 
 /** A message for one interrupt line of the split interrupt chip. */
 export interface MsiRoute {
@@ -107,8 +108,6 @@ export interface KvmReservedPages {
   readonly tssGpa: number;
 }
 
-/** Number of IOAPIC pins reserved in the split interrupt chip. */
-const IOAPIC_PINS = 24;
 const CLOCK_REALTIME_FLAG = 4;
 
 /** A VM as its owner, the main isolate, sees it. */
@@ -123,7 +122,7 @@ export class KvmVm extends VmFd {
     new DataView(identity.buffer).setBigUint64(0, BigInt(reserved.identityMapGpa), true);
     check(BigInt(ioctlBuffer(fd, KVM.SET_IDENTITY_MAP_ADDR, identity)), "KVM_SET_IDENTITY_MAP_ADDR");
     check(BigInt(ioctlValue(fd, KVM.SET_TSS_ADDR, BigInt(reserved.tssGpa))), "KVM_SET_TSS_ADDR");
-    this.#enable(KvmCap.SPLIT_IRQCHIP, IOAPIC_PINS, "KVM_CAP_SPLIT_IRQCHIP");
+    this.#enable(KvmCap.SPLIT_IRQCHIP, IOAPIC_PIN_COUNT, "KVM_CAP_SPLIT_IRQCHIP");
     this.#enable(
       KvmCap.X2APIC_API,
       X2APIC_API.USE_32BIT_IDS | X2APIC_API.DISABLE_BROADCAST_QUIRK,
