@@ -3,6 +3,7 @@
  *
  * L4, runs in vCPU Workers. Source: ACPI 6.3 §4.8.3.7 (sleep control), §4.8.3.6 (reset); spec/machine-model.md §2.
  */
+import { S5_SLEEP_TYPE } from "@vmm/arch/x86_64/acpi/platform_values.ts";
 import type { IoDevice } from "@vmm/bus/io_device.ts";
 import type { PowerControl } from "./power_control.ts";
 
@@ -10,11 +11,10 @@ import type { PowerControl } from "./power_control.ts";
 export const ACPI_SHUTDOWN_PORT_COUNT = 4;
 
 const RESET_VALUE = 1;
-/** Sleep type of `_S5_`, with SLP_EN. */
+/** The sleep control register. */
 const SLP_TYP_SHIFT = 2;
 const SLP_EN = 1 << 5;
-const S5 = 5;
-const POWER_OFF_VALUE = (S5 << SLP_TYP_SHIFT) | SLP_EN;
+const POWER_OFF_VALUE = (S5_SLEEP_TYPE << SLP_TYP_SHIFT) | SLP_EN;
 
 /** Ports from 0x600 on: all four are the one register, in bytes only. */
 export class AcpiShutdown implements IoDevice {

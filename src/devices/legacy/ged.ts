@@ -7,14 +7,11 @@ import type { IoDevice } from "@vmm/bus/io_device.ts";
 import type { InterruptLines } from "@vmm/bus/ports.ts";
 import { type BlockOf, defineBlock } from "@vmm/sync/shared_block.ts";
 
-/** Notification bits. */
-export const GedNotification = { cpu: 1, memory: 2, pci: 4, powerButton: 8 } as const;
-
 /** Bits not yet read by the guest. */
 export const GedBlock = defineBlock("ged", { pending: "u32" });
 export type GedState = BlockOf<typeof GedBlock>;
 
-/** Tells the guest: sets `bits` and raises the edge. Any isolate. */
+/** Tells the guest: sets `bits` (`GedNotification`) and raises the edge. Any isolate. */
 export function notifyGed(state: GedState, lines: InterruptLines, gsi: number, bits: number): void {
   Atomics.or(state.words, GedBlock.index.pending, bits);
   lines.pulse(gsi);

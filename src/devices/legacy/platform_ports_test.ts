@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
+import { GedNotification } from "@vmm/arch/x86_64/acpi/platform_values.ts";
 import type { GuestEvent } from "@vmm/bus/ports.ts";
 import { createEventBudget, EVENT_BURST } from "@vmm/sync/event_budget.ts";
 import { AcpiPmTimer, createAcpiPmTimer } from "./acpi_pm_timer.ts";
 import { AcpiShutdown } from "./acpi_shutdown.ts";
 import { DEBUG_CONSOLE_READ, DebugConsole } from "./debug_console.ts";
 import { DebugPort, debugPortRange } from "./debug_port.ts";
-import { Ged, GedBlock, GedNotification, notifyGed } from "./ged.ts";
+import { Ged, GedBlock, notifyGed } from "./ged.ts";
 import { I8042 } from "./i8042.ts";
 import { PowerControl, PowerControlBlock } from "./power_control.ts";
 

@@ -31,12 +31,7 @@ import {
   ZERO,
 } from "./aml/terms.ts";
 import type { AcpiMachine } from "./machine.ts";
-
-/** SLP_TYP of the soft-off state. */
-export const S5_SLEEP_TYPE = 5;
-
-/** Bits of the notification byte. */
-export const GED_EVENT = { cpu: 1, memory: 2, pci: 4, powerButton: 8 } as const;
+import { GedNotification, S5_SLEEP_TYPE } from "./platform_values.ts";
 
 const NOTIFY_POWER_BUTTON = 0x80;
 
@@ -99,10 +94,10 @@ export function eventController(machine: AcpiMachine): Aml {
       "ESCN",
       { serialized: true },
       store(path("GDAT"), local(0)),
-      ...onBit(GED_EVENT.cpu, call("\\_SB_.CPUS.CSCN")),
-      ...onBit(GED_EVENT.memory, call("\\_SB_.MHPC.MSCN")),
-      ...onBit(GED_EVENT.pci, call("\\_SB_.PHPR.PSCN")),
-      ...onBit(GED_EVENT.powerButton, notify(path("\\_SB_.PWRB"), integer(NOTIFY_POWER_BUTTON))),
+      ...onBit(GedNotification.cpu, call("\\_SB_.CPUS.CSCN")),
+      ...onBit(GedNotification.memory, call("\\_SB_.MHPC.MSCN")),
+      ...onBit(GedNotification.pci, call("\\_SB_.PHPR.PSCN")),
+      ...onBit(GedNotification.powerButton, notify(path("\\_SB_.PWRB"), integer(NOTIFY_POWER_BUTTON))),
     ),
   );
 }
