@@ -64,7 +64,7 @@ const NO_PORT: BarPort = { relocated: () => true };
 class NotifyMover implements BarPort {
   constructor(private readonly vm: VmFd, private readonly kickFds: readonly number[]) {}
 
-  relocated(_id: string, bar: number, oldBase: number, newBase: number): boolean {
+  relocated(bar: number, oldBase: number, newBase: number): boolean {
     if (bar !== VIRTIO_BAR) return true;
     for (let queue = 0; queue < this.kickFds.length; queue++) {
       const fd = this.kickFds[queue];
@@ -88,7 +88,7 @@ class MemoryMover implements BarPort {
     private readonly memory: FunctionMemory,
   ) {}
 
-  relocated(_id: string, bar: number, _oldBase: number, newBase: number): boolean {
+  relocated(bar: number, _oldBase: number, newBase: number): boolean {
     const { kvmSlot, sizeBytes, hostAddress } = this.memory;
     return bar !== this.bar || this.vm.moveMemoryRegion(kvmSlot, newBase, sizeBytes, hostAddress) === 0;
   }
@@ -101,7 +101,7 @@ function plainFunction(
   port = NO_PORT,
 ): PciFunction {
   const moves = new BarRelocator(ports.apertures[fn.segment], ports.bus, port);
-  return new ConfigSpace(fn.id, PciFunctionBlock.attach(fn.block), moves, bars);
+  return new ConfigSpace(PciFunctionBlock.attach(fn.block), moves, bars);
 }
 
 const FACTORIES: Record<FunctionKind, (fn: FunctionDescription, ports: FunctionPorts) => PciFunction> = {
@@ -116,7 +116,7 @@ const FACTORIES: Record<FunctionKind, (fn: FunctionDescription, ports: FunctionP
   pvpanic: (fn, ports) =>
     plainFunction(fn, ports, [new PvPanic(ports.panicBudget, ports.monotonicNs, ports.events)]),
   virtio: (fn, ports) =>
-    new VirtioPciFunction(fn.id, fn.block, {
+    new VirtioPciFunction(fn.block, {
       moves: new BarRelocator(
         ports.apertures[fn.segment],
         ports.bus,

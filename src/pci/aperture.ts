@@ -33,38 +33,6 @@ export interface SegmentWindows {
   readonly memory64: AddressRange;
 }
 
-/** What split the windows between segments. */
-export interface SegmentWeights {
-  readonly memory32: number;
-  readonly memory64: number;
-}
-
-const UNIT_32 = 0x1000;
-const UNIT_64 = HIGH;
-
-/** Splits both windows between segments by weight; the last segment takes what is left over. */
-export function splitWindows(
-  memory32: AddressRange,
-  memory64: AddressRange,
-  weights: readonly SegmentWeights[],
-): SegmentWindows[] {
-  const low = split(memory32, UNIT_32, weights.map((w) => w.memory32));
-  const high = split(memory64, UNIT_64, weights.map((w) => w.memory64));
-  return low.map((range, i) => ({ memory32: range, memory64: high[i] }));
-}
-
-function split(window: AddressRange, unit: number, weights: readonly number[]): AddressRange[] {
-  const total = weights.reduce((sum, weight) => sum + weight, 0);
-  const share = Math.floor(Math.floor((window.end - window.start) / unit) / total) * unit;
-  let start = window.start;
-  return weights.map((weight, i) => {
-    const end = i === weights.length - 1 ? window.end : start + share * weight;
-    const range = { start, end };
-    start = end;
-    return range;
-  });
-}
-
 /** The table of one segment as one isolate sees it. */
 export class Aperture {
   constructor(readonly block: BlockOf<typeof ApertureBlock>) {}

@@ -10,7 +10,7 @@ import type { BarMoves } from "./function.ts";
 /** What the machine keeps at a BAR's address. */
 export interface BarPort {
   /** Moves ioeventfds and memory slots. False: it could not, and put everything back. */
-  relocated(functionId: string, bar: number, oldBase: number, newBase: number, sizeBytes: number): boolean;
+  relocated(bar: number, oldBase: number, newBase: number): boolean;
 }
 
 export class BarRelocator implements BarMoves {
@@ -20,9 +20,9 @@ export class BarRelocator implements BarMoves {
     private readonly port: BarPort,
   ) {}
 
-  relocate(functionId: string, bar: number, oldBase: number, newBase: number, sizeBytes: number): boolean {
+  relocate(bar: number, oldBase: number, newBase: number, sizeBytes: number): boolean {
     if (!this.aperture.move(oldBase, newBase, sizeBytes)) return false;
-    if (this.port.relocated(functionId, bar, oldBase, newBase, sizeBytes)) return true;
+    if (this.port.relocated(bar, oldBase, newBase)) return true;
     this.aperture.move(newBase, oldBase, sizeBytes);
     return false;
   }

@@ -16,14 +16,13 @@ export interface BarMoves {
    * Claims the new range and moves what the kernel keeps at the old one (ioeventfds, memory slots). False: it cannot be,
    * nothing changed. Called with the function's lock held.
    */
-  relocate(functionId: string, bar: number, oldBase: number, newBase: number, sizeBytes: number): boolean;
+  relocate(bar: number, oldBase: number, newBase: number, sizeBytes: number): boolean;
   /** The block holds the new address: buses have to read their windows again. */
   moved(): void;
 }
 
 /** What a bus needs of a function. Both calls hold the function's lock inside. */
 export interface PciFunction {
-  readonly id: string;
   readonly state: PciFunctionState;
   readConfig(offset: number, size: 1 | 2 | 4): number;
   writeConfig(offset: number, size: 1 | 2 | 4, value: number): void;
@@ -34,7 +33,6 @@ export interface PciFunction {
 /** Configuration space over a block. Devices with side effects extend `afterWrite`. */
 export class ConfigSpace implements PciFunction {
   constructor(
-    readonly id: string,
     readonly state: PciFunctionState,
     private readonly moves: BarMoves,
     private readonly bars: readonly (IoDevice | undefined)[] = [],
@@ -89,7 +87,7 @@ export class ConfigSpace implements PciFunction {
     const registers = this.#registers(bar, kind);
     const old = barBase(this.state, bar);
     if (registers === old || this.#sizing(bar, kind)) return;
-    if (this.moves.relocate(this.id, bar, old, registers, barSize(this.state, bar))) {
+    if (this.moves.relocate(bar, old, registers, barSize(this.state, bar))) {
       setBarBase(this.state, bar, registers);
       this.moves.moved();
     } else {

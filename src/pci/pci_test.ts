@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { BusBlock } from "@vmm/bus/bus_block.ts";
 import { MmioBus } from "@vmm/bus/mmio_bus.ts";
 import type { GuestEvent } from "@vmm/bus/ports.ts";
-import { Aperture, splitWindows } from "./aperture.ts";
+import { Aperture } from "./aperture.ts";
 import { type BarMoves, ConfigSpace } from "./function.ts";
 import { BarRelocator } from "./bar_relocator.ts";
 import { barBase, PciFunctionBlock } from "./function_block.ts";
@@ -17,8 +17,8 @@ const identity = { vendorId: 0x1af4, deviceId: 0x1044, classCode: 0xff, subclass
 
 function accept(log: string[] = [], result = true): BarMoves {
   return {
-    relocate: (id, bar, from, to, size) => {
-      log.push(`${id} ${bar} ${from.toString(16)}>${to.toString(16)} ${size}`);
+    relocate: (bar, from, to, size) => {
+      log.push(`${bar} ${from.toString(16)}>${to.toString(16)} ${size}`);
       return result;
     },
     moved: () => log.push("moved"),
@@ -28,7 +28,7 @@ function accept(log: string[] = [], result = true): BarMoves {
 function wideFunction(moves: BarMoves) {
   const state = PciFunctionBlock.create();
   new PciHeaderBuilder(state, identity).memoryBar(0, "memory64", 0x3fff_f780_0000, 0x80000);
-  return new ConfigSpace("_d", state, moves);
+  return new ConfigSpace(state, moves);
 }
 
 Deno.test("PciHeaderBuilder chains capabilities and marks them in the status register", () => {
@@ -63,7 +63,7 @@ Deno.test("ConfigSpace moves a 64-bit BAR with its upper half", () => {
   fn.writeConfig(0x10, 4, 0x0010_0000);
   assert.deepEqual(log, []);
   fn.writeConfig(0x14, 4, 0x2);
-  assert.deepEqual(log, ["_d 0 3ffff7800000>200100000 524288", "moved"]);
+  assert.deepEqual(log, ["0 3ffff7800000>200100000 524288", "moved"]);
   assert.equal(barBase(fn.state, 0), 0x2_0010_0000);
 });
 
@@ -71,11 +71,11 @@ Deno.test("ConfigSpace moves a BAR when memory gets enabled, not before", () => 
   const log: string[] = [];
   const state = PciFunctionBlock.create();
   new PciHeaderBuilder(state, identity).memoryBar(0, "memory32", 0xe7f8_0000, 0x80000);
-  const fn = new ConfigSpace("_d", state, accept(log));
+  const fn = new ConfigSpace(state, accept(log));
   fn.writeConfig(0x10, 4, 0xc000_0000);
   assert.equal(barBase(state, 0), 0xe7f8_0000);
   fn.writeConfig(0x04, 2, 2);
-  assert.deepEqual(log, ["_d 0 e7f80000>c0000000 524288", "moved"]);
+  assert.deepEqual(log, ["0 e7f80000>c0000000 524288", "moved"]);
 });
 
 Deno.test("ConfigSpace shows the old address again when a move fails", () => {
@@ -100,7 +100,7 @@ function segmentWithBridge() {
   const pci = PciBlock.create();
   pci.segments = 1;
   const segment = new PciSegment(0, pci);
-  segment.register(0, new ConfigSpace("bridge", createHostBridge(), accept()));
+  segment.register(0, new ConfigSpace(createHostBridge(), accept()));
   setSlot(pci, "present", 0, 0);
   return { pci, segment };
 }
@@ -136,7 +136,7 @@ Deno.test("PciSegment gives its BAR windows to the bus", () => {
   const state = PciFunctionBlock.create();
   new PciHeaderBuilder(state, identity).memoryBar(0, "memory32", 0xe7f8_0000, 0x80000);
   const registers = { read: (offset: number) => offset, write: () => {} };
-  segment.register(1, new ConfigSpace("_d", state, accept(), [registers]));
+  segment.register(1, new ConfigSpace(state, accept(), [registers]));
   setSlot(pci, "present", 0, 1);
   const bus = new MmioBus(BusBlock.create(), (b) => segment.addBars(b));
   const view = new DataView(new ArrayBuffer(8));
@@ -165,20 +165,6 @@ Deno.test("PciHotplugController clears what it reported and silences ejected slo
   controller.write(8, 4, 1);
   assert.equal(controller.read(0, 4), 0);
   assert.equal(events.length, 1);
-});
-
-Deno.test("splitWindows() divides by weight and gives the last segment the rest", () => {
-  const low = { start: 0xc000_0000, end: 0xe800_0000 };
-  const high = { start: 0x1_0000_0000, end: 0x3fff_ffef_0000 };
-  const windows = splitWindows(low, high, [
-    { memory32: 1, memory64: 2 },
-    { memory32: 3, memory64: 4 },
-    { memory32: 1, memory64: 1 },
-  ]);
-  assert.equal(windows[0].memory32.end, 0xc800_0000);
-  assert.equal(windows[0].memory64.end, 0x1249_0000_0000);
-  assert.equal(windows[1].memory64.end, 0x36d9_0000_0000);
-  assert.equal(windows[2].memory64.end, high.end);
 });
 
 Deno.test("Aperture places like the original: from the top, aligned, into the highest gap", () => {
@@ -242,10 +228,10 @@ Deno.test("BarRelocator gives the range back when the machine cannot follow", ()
   const bus = BusBlock.create();
   let able = false;
   const relocator = new BarRelocator(aperture, bus, { relocated: () => able });
-  assert.equal(relocator.relocate("_d", 0, base, 0xc000_0000, 0x4000), false);
+  assert.equal(relocator.relocate(0, base, 0xc000_0000, 0x4000), false);
   assert.equal(aperture.reserve(base, 0x4000), false);
   able = true;
-  assert.equal(relocator.relocate("_d", 0, base, 0xc000_0000, 0x4000), true);
+  assert.equal(relocator.relocate(0, base, 0xc000_0000, 0x4000), true);
   assert.equal(aperture.reserve(base, 0x4000), true);
   relocator.moved();
   assert.equal(bus.generation, 1);

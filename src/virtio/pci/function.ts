@@ -26,11 +26,11 @@ export class VirtioPciFunction extends ConfigSpace {
   readonly #msix: MsixTable;
 
   /** `buffer` is the device's block. */
-  constructor(id: string, buffer: SharedArrayBuffer, ports: VirtioPciPorts) {
+  constructor(buffer: SharedArrayBuffer, ports: VirtioPciPorts) {
     const state = attachVirtioPci(buffer);
     const msix = new MsixTable(state, ports.interrupts);
     const registers = new VirtioPciRegisters(state, msix, ports.wake);
-    super(id, state, ports.moves, [registers]);
+    super(state, ports.moves, [registers]);
     this.#virtio = state;
     this.#registers = registers;
     this.#msix = msix;

@@ -18,7 +18,7 @@ function device(config = new Uint8Array(0), onWake: (state: VirtioPciState) => v
   });
   const sent: number[] = [];
   const log = { wakes: 0, sent };
-  const fn = new VirtioPciFunction("__rng", state.buffer, {
+  const fn = new VirtioPciFunction(state.buffer, {
     moves,
     interrupts: { signal: (_low, _high, data) => sent.push(data) > 0 },
     wake: {
@@ -160,7 +160,7 @@ Deno.test("a reset of a started device waits for the I/O Worker", () => {
 
 Deno.test("a reset nobody acknowledges keeps the old status", () => {
   const d = device();
-  const slow = new VirtioPciFunction("__rng", d.state.buffer, {
+  const slow = new VirtioPciFunction(d.state.buffer, {
     moves,
     interrupts: { signal: () => true },
     wake: { wake: () => {} },

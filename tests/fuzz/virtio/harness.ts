@@ -107,7 +107,7 @@ class Bench {
       this.subject.start,
       { memory: this.driver.memory, interrupts, env },
     );
-    this.registers = new VirtioPciFunction("_fuzzed", this.state.buffer, {
+    this.registers = new VirtioPciFunction(this.state.buffer, {
       moves: { relocate: () => true, moved: () => {} },
       interrupts,
       // A reset waits for the other thread; otherwise the caller holds the lock which that thread would wait for.
