@@ -10,7 +10,8 @@ import type { PassedDescriptors } from "./passed_descriptors.ts";
 import type { Vmm } from "./vmm.ts";
 
 /**
- * Validates the whole configuration with `device` in it, then stores it (no instance) or plugs the device in.
+ * Validates the whole configuration with `device` in it, then stores it (no instance) or plugs the device in. Of
+ * `descriptors` it only says whether they were taken: `device` names them.
  * @throws ConfigError when a rule is broken, or what the machine failed with
  */
 export async function addDevice(
@@ -29,7 +30,7 @@ export async function addDevice(
     await vmm.store(wanted);
     return EMPTY_REPLY;
   }
-  const { id, bdf, config } = await instance.addDevice(kind, device, descriptors?.peek() ?? []);
+  const { id, bdf, config } = await instance.addDevice(kind, device);
   descriptors?.keep();
   await vmm.store(withDevice(vmm.wantConfig(), kind, { ...device, id, ...(config as object | undefined) }));
   return jsonReply(JSON.stringify({ id, bdf }));

@@ -237,7 +237,7 @@ export class Vm implements VmInstance {
     this.#reportsFault = false;
   }
 
-  async addDevice(kind: HotplugKind, config: unknown, _fds: readonly number[]): Promise<PciDeviceAddress> {
+  async addDevice(kind: HotplugKind, config: unknown): Promise<PciDeviceAddress> {
     this.#refuseTakenId((config as { id?: string }).id);
     this.parts.devices.checkIommu(config as { iommu?: boolean; pci_segment: number });
     const named = this.parts.devices.named(kind, config as object);

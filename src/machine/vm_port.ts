@@ -51,8 +51,12 @@ export interface VmInstance {
   deviceTree(): Record<string, unknown>;
   /** `memory_actual_size` in bytes. */
   memoryActualSize(): bigint;
-  /** Hot-plugs; the config was validated. @throws UnsupportedError for kinds this build cannot plug */
-  addDevice(kind: HotplugKind, config: unknown, fds: readonly number[]): Promise<PciDeviceAddress>;
+  /**
+   * Hot-plugs; the config was validated, and names descriptors that came with the request.
+   *
+   * @throws UnsupportedError for kinds this build cannot plug, VmmError for what the device failed with
+   */
+  addDevice(kind: HotplugKind, config: unknown): Promise<PciDeviceAddress>;
   removeDevice(id: string): Promise<void>;
   resize(request: { vcpus?: number; ramBytes?: bigint; balloonBytes?: bigint }): Promise<void>;
   resizeZone(id: string, ramBytes: bigint): Promise<void>;

@@ -129,11 +129,8 @@ export class FakeVm implements VmInstance {
     return this.config.memory.size;
   }
 
-  async addDevice(
-    kind: HotplugKind,
-    config: unknown,
-    fds: readonly number[],
-  ): Promise<PciDeviceAddress> {
+  async addDevice(kind: HotplugKind, config: unknown): Promise<PciDeviceAddress> {
+    const { fds = [] } = config as { fds?: readonly number[] };
     await this.factory.step("addDevice", fds.length === 0 ? kind : `${kind} ${fds.length} fds`);
     const id = (config as { id?: string }).id ?? `_${kind.replaceAll("-", "_")}${this.#nextId++}`;
     this.#devices.add(id);
