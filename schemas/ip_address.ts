@@ -73,8 +73,3 @@ export function canonicalIpAddress(text: string): string | undefined {
   const groups = parseIpv6(text);
   return groups === undefined ? undefined : formatIpv6(groups);
 }
-
-/** True when `text` is an IPv6 address in the sense of `canonicalIpAddress()`. */
-export function isIpv6(text: string): boolean {
-  return parseIpv6(text) !== undefined;
-}

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { canonicalIpAddress, isIpv6 } from "@schemas/ip_address.ts";
+import { canonicalIpAddress } from "@schemas/ip_address.ts";
 
 Deno.test("canonicalIpAddress() gives the shortest form", () => {
   const forms: Readonly<Record<string, string>> = {
@@ -43,9 +43,4 @@ Deno.test("canonicalIpAddress() refuses what is no address", () => {
   ) {
     assert.equal(canonicalIpAddress(text), undefined, text);
   }
-});
-
-Deno.test("isIpv6() tells the families apart", () => {
-  assert.equal(isIpv6("::1"), true);
-  assert.equal(isIpv6("1.2.3.4"), false);
 });

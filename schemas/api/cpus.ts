@@ -8,7 +8,6 @@ import { bool, choice, struct, u16, u32, u8, usize } from "@schemas/primitives.t
 
 /** How vCPU threads share a core-scheduling cookie. */
 export const CoreSchedulingSchema = choice("CoreSchedulingMode", ["Vm", "Vcpu", "Off"]);
-export type CoreScheduling = z.infer<typeof CoreSchedulingSchema>;
 
 /** CPU model shown to the guest. */
 export const CpuProfileSchema = choice("CpuProfile", ["Host"]);

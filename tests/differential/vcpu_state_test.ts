@@ -16,7 +16,8 @@ import {
   bootSregs,
   type SegmentState,
 } from "@vmm/arch/x86_64/boot_cpu.ts";
-import { brandLeaves, commonCpuid, type CpuidEntry, cpuVendor } from "@vmm/arch/x86_64/cpuid.ts";
+import { commonCpuid, type CpuidEntry, cpuVendor } from "@vmm/arch/x86_64/cpuid.ts";
+import { brandLeaves } from "@vmm/arch/x86_64/testing/brand_leaves.ts";
 import { vcpuCpuid } from "@vmm/arch/x86_64/cpuid_vcpu.ts";
 import { guestPhysBits } from "@vmm/arch/x86_64/layout.ts";
 import { LOAD_ADDRESS, tinyBzImage, tinyElf } from "@vmm/arch/x86_64/loader/testing/tiny_kernels.ts";

@@ -9,11 +9,6 @@ import { setLock } from "@ffi/libc/lock.ts";
 import { isListening, listenUnix } from "@ffi/libc/socket.ts";
 import { socketPathFault } from "@vmm/base/socket_path.ts";
 
-/** Where the API listens. */
-export type ApiSocketPlace =
-  | { readonly kind: "path"; readonly path: string }
-  | { readonly kind: "fd"; readonly fd: number };
-
 const SOCKET_MODE = 0o140000;
 const LOCK_MODE = 0o600;
 const WHOLE_FILE = { start: 0n, lengthBytes: 0n };

@@ -189,24 +189,6 @@ export function commonCpuid(
   return entries.map((entry) => hide(entry, options.hiddenFeatures ?? []));
 }
 
-/** Characters of the processor brand string. */
-const BRAND_LENGTH = 48;
-
-/** Leaves 0x80000002 to 4 for a brand string, such as `model name` of /proc/cpuinfo; cut to 47 characters. */
-export function brandLeaves(modelName: string): HostCpuid["brand"] {
-  const bytes = new Uint8Array(BRAND_LENGTH);
-  new TextEncoder().encodeInto(modelName.slice(0, BRAND_LENGTH - 1), bytes);
-  bytes[BRAND_LENGTH - 1] = 0;
-  const view = new DataView(bytes.buffer);
-  const leaf = (at: number): CpuidRegisters => ({
-    eax: view.getUint32(at, true),
-    ebx: view.getUint32(at + 4, true),
-    ecx: view.getUint32(at + 8, true),
-    edx: view.getUint32(at + 12, true),
-  });
-  return [leaf(0), leaf(16), leaf(32)];
-}
-
 export type CpuVendor = "AMD" | "Intel" | "Unknown";
 
 /** Vendor by the signature in leaf 0. */

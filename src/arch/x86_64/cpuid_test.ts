@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { brandLeaves, commonCpuid, type CpuidEntry, type CpuidRegisters, cpuVendor } from "./cpuid.ts";
+import { commonCpuid, type CpuidEntry, type CpuidRegisters, cpuVendor } from "./cpuid.ts";
+import { brandLeaves } from "./testing/brand_leaves.ts";
 import { vcpuCpuid } from "./cpuid_vcpu.ts";
 import { resolveTopology } from "./topology.ts";
 

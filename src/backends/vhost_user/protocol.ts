@@ -33,9 +33,8 @@ export const VhostUser = {
 /** Requests of the back-end, on its own channel. */
 export const BackendRequest = { CONFIG_CHANGE_MSG: 2 } as const;
 
-/** Virtio feature bits that belong to the protocol and not to the guest. */
+/** Virtio feature bit that belongs to the protocol and not to the guest. */
 export const VHOST_USER_F_PROTOCOL_FEATURES = 30;
-export const VHOST_F_LOG_ALL = 26;
 
 /** Protocol feature bits. */
 export const VHOST_USER_PROTOCOL_F_MQ = 0;

@@ -75,9 +75,6 @@ const TAP_OFFLOADS: readonly [feature: number, flag: number][] = [
   [VIRTIO_NET_F_GUEST_UFO, TUN_F_UFO],
 ];
 
-/** Features a guest may switch through the control queue. */
-export const SWITCHABLE_OFFLOADS: number = TAP_OFFLOADS.reduce((mask, [feature]) => mask | 1 << feature, 0);
-
 /** `TUN_F_*` flags for feature bits 0–31. */
 export function tapOffloads(featuresLow: number): number {
   let flags = 0;
