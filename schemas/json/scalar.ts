@@ -47,7 +47,7 @@ const RANGES: Readonly<Partial<Record<ScalarName, readonly [bigint, bigint]>>> =
 };
 
 /** What was found, in words. */
-export function foundText(found: Found): string {
+function foundText(found: Found): string {
   switch (found.kind) {
     case "null":
       return "null";

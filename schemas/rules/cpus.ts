@@ -7,7 +7,7 @@ import type { CpusConfig } from "@schemas/api/cpus.ts";
 import { fault, type Faults } from "./fault.ts";
 
 /** Most vCPUs of a VM on x86-64. */
-export const MAX_SUPPORTED_CPUS = 8192;
+const MAX_SUPPORTED_CPUS = 8192;
 const MAX_THREADS_PER_CORE = 2;
 
 /** Boot and maximum counts. */

@@ -29,7 +29,7 @@ export function* mergeableFaults(memory: MemoryConfig | MemoryZoneConfig, path: 
 }
 
 /** All memory the guest can have at boot, in bytes: size, zones and what is plugged already. */
-export function totalMemoryBytes({ size, hotplugged_size, zones }: MemoryConfig): bigint {
+function totalMemoryBytes({ size, hotplugged_size, zones }: MemoryConfig): bigint {
   let total = size + (hotplugged_size ?? 0n);
   for (const zone of zones ?? []) total += zone.size + (zone.hotplugged_size ?? 0n);
   return total;

@@ -13,7 +13,7 @@ export const CUT_OFF_LINE = ": cut off, too many events behind";
 const encoder = new TextEncoder();
 
 /** One event as text of the feed. */
-export function feedText(event: VmmEvent): string {
+function feedText(event: VmmEvent): string {
   return `event: ${event.source}/${event.event}\ndata: ${JSON.stringify(event)}\n\n`;
 }
 

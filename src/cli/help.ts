@@ -55,7 +55,7 @@ export function valueNotation(parameter: Parameter): string {
 }
 
 /** A parameter as it is written: `path=<path>`, or a bare word. */
-export function parameterNotation(key: string, parameter: Parameter): string {
+function parameterNotation(key: string, parameter: Parameter): string {
   return parameter.kind === "word" ? key : `${key}=${valueNotation(parameter)}`;
 }
 

@@ -31,7 +31,7 @@ function descriptorFault(text: string): string | undefined {
  * `path=<path>` or `fd=<fd>`; other parameters beside them are ignored, and what has neither is a path as a whole. A
  * descriptor wins over a path. @throws ContextError for a bad descriptor number
  */
-export function readApiSocket(text: string): PathOrFd {
+function readApiSocket(text: string): PathOrFd {
   const found = new Map<string, string>();
   for (const part of splitOutside(text.trim(), ",") ?? []) {
     const equals = part.indexOf("=");
@@ -67,12 +67,12 @@ function readPathOrFd(option: OptionName, text: string, keys: readonly string[])
 }
 
 /** `path=<path>` or `fd=<fd>`. @throws ContextError or OptionError */
-export function readEventMonitor(text: string): PathOrFd {
+function readEventMonitor(text: string): PathOrFd {
   return readPathOrFd("event-monitor", text, ["path", "fd"]);
 }
 
 /** `path=<path>`. @throws ContextError or OptionError */
-export function readGdbSocket(text: string): string {
+function readGdbSocket(text: string): string {
   const socket = readPathOrFd("gdb", text, ["path"]);
   return socket.kind === "path" ? socket.path : "";
 }

@@ -20,7 +20,7 @@ export interface ConfigFault {
 }
 
 /** Texts the API shows above a broken rule of the VM configuration. */
-export const API_VALIDATION_CONTEXT = ["Failed to validate config"] as const;
+const API_VALIDATION_CONTEXT = ["Failed to validate config"] as const;
 
 /** Texts the command line shows above a broken rule of the VM configuration. */
 export const CLI_VALIDATION_CONTEXT = ["Error parsing config", "Error validating configuration"] as const;

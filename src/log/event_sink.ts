@@ -11,7 +11,7 @@ import type { VmmEvent } from "@schemas/api/event.ts";
 const CREATE_MODE = 0o600;
 
 /** An event as the stream shows it: indented JSON and an empty line. */
-export function eventText(event: VmmEvent): string {
+function eventText(event: VmmEvent): string {
   return `${JSON.stringify(event, null, 2)}\n\n`;
 }
 
