@@ -25,7 +25,7 @@ import type { VmIommu } from "./plug/iommu.ts";
 import type { PluggedDevice } from "./plug/plugged_device.ts";
 
 /** A function's address, `ssss:bb:dd.f` in lower-case hex. */
-export function bdfText(segment: number, slot: number): string {
+function bdfText(segment: number, slot: number): string {
   const hex = (value: number, digits: number) => value.toString(16).padStart(digits, "0");
   return `${hex(segment, 4)}:00:${hex(slot, 2)}.0`;
 }

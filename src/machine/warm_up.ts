@@ -18,7 +18,7 @@ import { IDLE_THREAD_NAME } from "./worker_serve.ts";
 const REHEARSAL_CODE = Uint8Array.of(0xfa, 0xf4);
 
 /** The body of the `vm.create` that is rehearsed, as a client sends it. */
-export function rehearsalBody(kernel: string): string {
+function rehearsalBody(kernel: string): string {
   return JSON.stringify({
     cpus: { boot_vcpus: 1, max_vcpus: 1 },
     memory: { size: 8 << 20 },

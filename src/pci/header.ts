@@ -31,7 +31,7 @@ export interface PciIdentity {
 const MIN_BAR_SIZE = 16;
 
 /** The size a memory BAR decodes for a region of `sizeBytes`: a power of two, at least 16. */
-export function barDecodeSize(sizeBytes: number): number {
+function barDecodeSize(sizeBytes: number): number {
   let size = MIN_BAR_SIZE;
   while (size < sizeBytes) size *= 2;
   return size;

@@ -14,7 +14,7 @@ import { negotiate, type Wishes } from "./negotiation.ts";
 import { runAsync } from "./script.ts";
 
 /** How long a back-end may take to appear, and to answer one request. */
-export const CONNECT_TIMEOUT_MS = 60_000;
+const CONNECT_TIMEOUT_MS = 60_000;
 const ANSWER_TIMEOUT_MS = 10_000;
 const RETRY_MS = 100;
 const SLICE_MS = 200;

@@ -8,7 +8,7 @@ import { balloonModel } from "@vmm/devices/virtio/balloon/model.ts";
 import { placementOf, type PluggedDevice } from "./plugged_device.ts";
 
 /** Id of the one balloon. */
-export const BALLOON_ID = "__balloon";
+const BALLOON_ID = "__balloon";
 
 /** Describes the device. Never throws. */
 export function plugBalloon(config: BalloonConfig): PluggedDevice {

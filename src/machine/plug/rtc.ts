@@ -8,7 +8,7 @@ import { rtcModel } from "@vmm/devices/virtio/rtc/model.ts";
 import { placementOf, type PluggedDevice } from "./plugged_device.ts";
 
 /** Id of the one clock. */
-export const RTC_ID = "__rtc";
+const RTC_ID = "__rtc";
 
 /** Describes the device. Never throws. */
 export function plugRtc(config: RtcConfig): PluggedDevice {

@@ -8,7 +8,7 @@ import { watchdogModel } from "@vmm/devices/virtio/watchdog/model.ts";
 import type { PluggedDevice } from "./plugged_device.ts";
 
 /** Id of the one watchdog. */
-export const WATCHDOG_ID = "__watchdog";
+const WATCHDOG_ID = "__watchdog";
 
 /** Describes the device; it has no configuration of its own. `enabled`: restored while the guest was watched. */
 export function plugWatchdog(enabled = false): PluggedDevice {

@@ -89,7 +89,7 @@ const RAW_BLOCK = 0;
 const RLE_BLOCK = 1;
 
 /** Length of the zstd frame at the start of `bytes`. @throws ImageDamage if there is none or it is cut off */
-export function zstdFrameBytes(bytes: Uint8Array): number {
+function zstdFrameBytes(bytes: Uint8Array): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   try {
     if (view.getUint32(0, true) !== ZSTD_MAGIC) throw new ImageDamage("no zstd frame");

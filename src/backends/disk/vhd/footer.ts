@@ -30,7 +30,7 @@ export interface VhdFooter {
 }
 
 /** One's complement of the sum of all bytes but the checksum's own. */
-export function footerChecksum(footer: Uint8Array): number {
+function footerChecksum(footer: Uint8Array): number {
   let sum = 0;
   for (let i = 0; i < VHD_FOOTER_BYTES; i++) {
     if (i < AT.checksum || i >= AT.checksum + CHECKSUM_BYTES) sum += footer[i];

@@ -14,7 +14,7 @@ export const HEADER_OFFSETS = [64 * KIB, 128 * KIB] as const;
 export const HEADER_BYTES = 4 * KIB;
 export const REGION_TABLE_OFFSETS = [192 * KIB, 256 * KIB] as const;
 export const REGION_TABLE_BYTES = 64 * KIB;
-export const METADATA_TABLE_BYTES = 64 * KIB;
+const METADATA_TABLE_BYTES = 64 * KIB;
 
 /** Field offsets of a header. */
 export const HeaderField = {

@@ -16,7 +16,7 @@ const MAX_PORT = 0xffff_ffff;
 export type CommandResult = number | "incomplete" | "invalid";
 
 /** The port in a line without its line feed. The word may be in either case; the number may have white space around it. */
-export function parseConnectLine(line: string): number | undefined {
+function parseConnectLine(line: string): number | undefined {
   const match = /^connect (.*)$/is.exec(line);
   if (match === null) return undefined;
   const digits = match[1].trim();
