@@ -8,34 +8,30 @@ import { type Aml, buffer, bytesAml, eisaId, integer, path, string } from "./aml
 import { memoryWindow, resourceTemplate } from "./aml/resources.ts";
 import {
   acquire,
-  add,
   arg,
   call,
   device,
-  equal,
   field,
-  ifThen,
-  lessThan,
-  local,
   memoryRegion,
   method,
   mutex,
   name,
-  notify,
   ONE,
   release,
   returnValue,
   store,
-  whileLoop,
-  ZERO,
 } from "./aml/terms.ts";
+import { notifyMethod, scanMethod, statusMethod } from "./hotplug_methods.ts";
 import { type AcpiMachine, nodeOfCpu } from "./machine.ts";
 import { MADT_ENABLED, x2apicEntry } from "./madt.ts";
 
-const NOTIFY_DEVICE_CHECK = ONE;
-const NOTIFY_EJECT_REQUEST = integer(3);
-/** Present, enabled, shown, functioning. */
-const STATUS_PRESENT = integer(0x0f);
+const CONTROLLER = {
+  mutex: "\\_SB_.PRES.CPLK",
+  selected: "\\_SB_.PRES.CSEL",
+  enabled: "\\_SB_.PRES.CPEN",
+  inserted: "\\_SB_.PRES.CINS",
+  removing: "\\_SB_.PRES.CRMV",
+} as const;
 
 const processorName = (cpu: number) => `C${cpu.toString(16).toUpperCase().padStart(3, "0")}`;
 
@@ -65,55 +61,20 @@ function controller(machine: AcpiMachine): Aml {
   );
 }
 
-/** CSTA, CTFY, CEJ0 and CSCN: everything that selects a CPU at the controller, under its mutex. */
+/** Everything that selects a CPU at the controller. */
 function controlMethods(cpus: readonly number[]): Aml[] {
-  const select = (cpu: Aml) => store(cpu, path("\\_SB_.PRES.CSEL"));
-  const lock = acquire("\\_SB_.PRES.CPLK");
-  const unlock = release("\\_SB_.PRES.CPLK");
-  const onFlag = (flag: string, event: Aml) =>
-    ifThen(
-      equal(path(`\\_SB_.PRES.${flag}`), ONE),
-      call("CTFY", local(0), event),
-      store(ONE, path(`\\_SB_.PRES.${flag}`)),
-    );
   return [
-    method(
-      "CSTA",
-      { args: 1, serialized: true },
-      lock,
-      select(arg(0)),
-      store(ZERO, local(0)),
-      ifThen(equal(path("\\_SB_.PRES.CPEN"), ONE), store(STATUS_PRESENT, local(0))),
-      unlock,
-      returnValue(local(0)),
-    ),
-    method(
-      "CTFY",
-      { args: 2, serialized: true },
-      ...cpus.map((cpu) => ifThen(equal(arg(0), integer(cpu)), notify(path(processorName(cpu)), arg(1)))),
-    ),
+    statusMethod("CSTA", CONTROLLER),
+    notifyMethod("CTFY", cpus.map(processorName)),
     method(
       "CEJ0",
       { args: 1, serialized: true },
-      lock,
-      select(arg(0)),
+      acquire(CONTROLLER.mutex),
+      store(arg(0), path(CONTROLLER.selected)),
       store(ONE, path("\\_SB_.PRES.CEJ0")),
-      unlock,
+      release(CONTROLLER.mutex),
     ),
-    method(
-      "CSCN",
-      { serialized: true },
-      lock,
-      store(ZERO, local(0)),
-      whileLoop(
-        lessThan(local(0), integer(cpus.length)),
-        select(local(0)),
-        onFlag("CINS", NOTIFY_DEVICE_CHECK),
-        onFlag("CRMV", NOTIFY_EJECT_REQUEST),
-        add(local(0), ONE, local(0)),
-      ),
-      unlock,
-    ),
+    scanMethod("CSCN", CONTROLLER, "CTFY", cpus.length),
   ];
 }
 

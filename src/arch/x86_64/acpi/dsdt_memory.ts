@@ -14,30 +14,21 @@ import {
   createDwordField,
   createQwordField,
   device,
-  equal,
   field,
   ifThen,
   lessThan,
-  local,
   memoryRegion,
   method,
   mutex,
   name,
-  notify,
   ONE,
   release,
   returnValue,
   store,
   subtract,
-  whileLoop,
-  ZERO,
 } from "./aml/terms.ts";
+import { notifyMethod, scanMethod, statusMethod } from "./hotplug_methods.ts";
 import type { AcpiMachine } from "./machine.ts";
-
-const NOTIFY_DEVICE_CHECK = ONE;
-const NOTIFY_EJECT_REQUEST = integer(3);
-/** Present, enabled, shown, functioning. */
-const STATUS_PRESENT = integer(0x0f);
 
 /** Byte offsets of minimum, maximum and length in a QWord memory descriptor. */
 const QWORD_FIELD = { min: 14, max: 22, length: 38 } as const;
@@ -46,10 +37,17 @@ const U64_MAX = 0xffff_ffff_ffff_ffffn;
 const slotName = (slot: number) => `M${slot.toString().padStart(3, "0")}`;
 const slots = Array.from({ length: HOTPLUG_SLOT_COUNT }, (_, slot) => slot);
 const register = (registerName: string) => path(`\\_SB_.MHPC.${registerName}`);
+const CONTROLLER = {
+  mutex: "MLCK",
+  selected: "\\_SB_.MHPC.MSEL",
+  enabled: "\\_SB_.MHPC.MEN_",
+  inserted: "\\_SB_.MHPC.MINS",
+  removing: "\\_SB_.MHPC.MRMV",
+} as const;
 
 function registers(range: { gpa: number; sizeBytes: number }): Aml[] {
   return [
-    mutex("MLCK"),
+    mutex(CONTROLLER.mutex),
     name("_CRS", resourceTemplate(memoryWindow(range))),
     memoryRegion("MHPR", range.gpa, range.sizeBytes),
     field("MHPR", "dword", "preserve", ["MHBL", 32], ["MHBH", 32], ["MHLL", 32], ["MHLH", 32]),
@@ -68,50 +66,6 @@ function registers(range: { gpa: number; sizeBytes: number }): Aml[] {
   ];
 }
 
-function notifyMethod(): Aml {
-  return method(
-    "MTFY",
-    { args: 2, serialized: true },
-    ...slots.map((slot) => ifThen(equal(arg(0), integer(slot)), notify(path(slotName(slot)), arg(1)))),
-  );
-}
-
-function scanMethod(): Aml {
-  const onFlag = (flag: string, event: Aml) =>
-    ifThen(
-      equal(register(flag), ONE),
-      call("MTFY", local(0), event),
-      store(ONE, register(flag)),
-    );
-  return method(
-    "MSCN",
-    { serialized: true },
-    acquire("MLCK"),
-    store(ZERO, local(0)),
-    whileLoop(
-      lessThan(local(0), integer(HOTPLUG_SLOT_COUNT)),
-      store(local(0), register("MSEL")),
-      onFlag("MINS", NOTIFY_DEVICE_CHECK),
-      onFlag("MRMV", NOTIFY_EJECT_REQUEST),
-      add(local(0), ONE, local(0)),
-    ),
-    release("MLCK"),
-  );
-}
-
-function statusMethod(): Aml {
-  return method(
-    "MSTA",
-    { args: 1, serialized: true },
-    acquire("MLCK"),
-    store(arg(0), register("MSEL")),
-    store(ZERO, local(0)),
-    ifThen(equal(register("MEN_"), ONE), store(STATUS_PRESENT, local(0))),
-    release("MLCK"),
-    returnValue(local(0)),
-  );
-}
-
 /** MCRS: a slot's range as one descriptor, put together from 32-bit halves because the registers are dwords. */
 function resourcesMethod(): Aml {
   const halves = (prefix: string, offset: number) => [
@@ -121,7 +75,7 @@ function resourcesMethod(): Aml {
   return method(
     "MCRS",
     { args: 1, serialized: true },
-    acquire("MLCK"),
+    acquire(CONTROLLER.mutex),
     store(arg(0), register("MSEL")),
     name("MR64", resourceTemplate(qwordMemory(0, U64_MAX - 1n, U64_MAX, true))),
     ...halves("MIN", QWORD_FIELD.min),
@@ -135,7 +89,7 @@ function resourcesMethod(): Aml {
     add(path("MINH"), path("LENH"), path("MAXH")),
     ifThen(lessThan(path("MAXL"), path("MINL")), add(ONE, path("MAXH"), path("MAXH"))),
     subtract(path("MAXL"), ONE, path("MAXL")),
-    release("MLCK"),
+    release(CONTROLLER.mutex),
     returnValue(path("MR64")),
   );
 }
@@ -164,9 +118,9 @@ export function memoryObjects(machine: AcpiMachine): Aml {
     "_SB_.MHPC",
     ...identity,
     ...registers(range),
-    notifyMethod(),
-    scanMethod(),
-    statusMethod(),
+    notifyMethod("MTFY", slots.map(slotName)),
+    scanMethod("MSCN", CONTROLLER, "MTFY", slots.length),
+    statusMethod("MSTA", CONTROLLER),
     resourcesMethod(),
     ...slots.map(slotDevice),
   );
