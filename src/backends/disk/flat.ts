@@ -4,11 +4,11 @@
  * L4, I/O Worker.
  */
 import { Errno } from "@ffi/abi/errno.ts";
-import type { Disk, DiskCompletion } from "@vmm/virtio/ports/disk.ts";
 import type { DiskDescription } from "./description.ts";
 import { ImageFault } from "./disk_error.ts";
 import { ImageFile } from "./image_file.ts";
 import { IovecSlice } from "./iovec.ts";
+import { PlainDisk } from "./plain_disk.ts";
 
 interface Extent {
   /** First and one past the last byte on the virtual disk. */
@@ -22,16 +22,16 @@ interface Extent {
 
 const slice = new IovecSlice();
 
-/** A disk made of extents. Its size is fixed, and space is never given back. */
-export class FlatDisk implements Disk {
-  readonly completionFd = -1;
-  readonly sizeBytes: number;
+/** A disk made of extents. */
+export class FlatDisk extends PlainDisk {
+  override readonly sizeBytes: number;
   readonly #extents: readonly Extent[];
   /** Each file once, for flushing. */
   readonly #files: readonly ImageFile[];
 
   /** @throws ImageFault when an extent reaches beyond its file */
   constructor(description: DiskDescription) {
+    super();
     const extents: Extent[] = [];
     const files = new Map<number, ImageFile>();
     let start = 0;
@@ -53,7 +53,7 @@ export class FlatDisk implements Disk {
     this.sizeBytes = start;
   }
 
-  read(
+  override read(
     _token: number,
     iov: Uint8Array<ArrayBuffer>,
     count: number,
@@ -66,7 +66,7 @@ export class FlatDisk implements Disk {
     return this.#across(readFrom, iov, count, lengthBytes, offset);
   }
 
-  write(
+  override write(
     _token: number,
     iov: Uint8Array<ArrayBuffer>,
     count: number,
@@ -79,33 +79,13 @@ export class FlatDisk implements Disk {
     return this.#across(writeTo, iov, count, lengthBytes, offset);
   }
 
-  flush(_token: number): number {
+  override flush(_token: number): number {
     for (const file of this.#files) {
       const result = file.sync();
       if (result < 0) return result;
     }
     return 0;
   }
-
-  discard(_token: number, _offset: number, _lengthBytes: number): number {
-    return -Errno.EOPNOTSUPP;
-  }
-
-  writeZeroes(_token: number, _offset: number, _lengthBytes: number, _mayUnmap: boolean): number {
-    return -Errno.EOPNOTSUPP;
-  }
-
-  submit(): void {}
-
-  reap(_completed: DiskCompletion): void {}
-
-  drain(_completed: DiskCompletion): void {}
-
-  resize(_sizeBytes: number): number {
-    return -Errno.EOPNOTSUPP;
-  }
-
-  close(): void {}
 
   #at(offset: number): Extent | undefined {
     const extents = this.#extents;

@@ -6,12 +6,13 @@
  * Source: MS-VHDX 8.0 §2.4, §2.5.
  */
 import { Errno, OsError } from "@ffi/abi/errno.ts";
-import type { Disk, DiskCompletion } from "@vmm/virtio/ports/disk.ts";
+import type { DiskCompletion } from "@vmm/virtio/ports/disk.ts";
 import type { DiskDescription } from "../description.ts";
 import { ImageFault } from "../disk_error.ts";
 import { HostFailure, must } from "../host_failure.ts";
 import { ImageFile } from "../image_file.ts";
 import { IovecSlice } from "../iovec.ts";
+import { PlainDisk } from "../plain_disk.ts";
 import { fillZeroes } from "../scratch.ts";
 import { replayLog } from "./log.ts";
 import * as structures from "./structures.ts";
@@ -26,9 +27,8 @@ const WORD = 0x1_0000_0000;
 const MAX_TABLE_BYTES = 128 << 20;
 
 /** See the module. */
-export class VhdxDisk implements Disk {
-  readonly completionFd = -1;
-  readonly sizeBytes: number;
+export class VhdxDisk extends PlainDisk {
+  override readonly sizeBytes: number;
   readonly #file: ImageFile;
   readonly #readonly: boolean;
   #header: structures.VhdxHeader;
@@ -46,6 +46,7 @@ export class VhdxDisk implements Disk {
 
   /** @throws ImageFault, HostFailure */
   constructor(description: DiskDescription) {
+    super();
     this.#file = new ImageFile(description.file);
     this.#readonly = description.file.readonly;
     this.#header = structures.currentHeader(
@@ -76,7 +77,7 @@ export class VhdxDisk implements Disk {
     this.#blocks = this.#readTable(bat);
   }
 
-  read(
+  override read(
     _token: number,
     iov: Uint8Array<ArrayBuffer>,
     count: number,
@@ -96,7 +97,7 @@ export class VhdxDisk implements Disk {
     });
   }
 
-  write(
+  override write(
     _token: number,
     iov: Uint8Array<ArrayBuffer>,
     count: number,
@@ -121,7 +122,7 @@ export class VhdxDisk implements Disk {
     }
   }
 
-  flush(_token: number): number {
+  override flush(_token: number): number {
     if (this.#readonly) return 0;
     try {
       this.#writeTable();
@@ -131,31 +132,15 @@ export class VhdxDisk implements Disk {
     }
   }
 
-  discard(_token: number, _offset: number, _lengthBytes: number): number {
-    return -Errno.EOPNOTSUPP;
-  }
-
-  writeZeroes(_token: number, _offset: number, _lengthBytes: number, _mayUnmap: boolean): number {
-    return -Errno.EOPNOTSUPP;
-  }
-
-  submit(): void {}
-
-  reap(_completed: DiskCompletion): void {}
-
-  drain(_completed: DiskCompletion): void {
+  override drain(_completed: DiskCompletion): void {
     try {
       this.#writeTable();
     } catch {
-      // The next flush tries again and tells the guest.
+      // The next flush tries again and tells the guest; what was never flushed may be lost.
     }
   }
 
-  resize(_sizeBytes: number): number {
-    return -Errno.EOPNOTSUPP;
-  }
-
-  close(): void {
+  override close(): void {
     this.drain(() => {});
   }
 
