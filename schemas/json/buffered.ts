@@ -11,8 +11,7 @@ import { Byte, END, isDigit, type Scanner } from "./scanner.ts";
 
 /** A whole value in memory. Objects keep every entry in order, duplicates included. */
 export type Buffered =
-  | Exclude<Found, { readonly kind: "null" | "list" | "object" }>
-  | { readonly kind: "null" }
+  | Exclude<Found, { readonly kind: "list" } | { readonly kind: "object" }>
   | { readonly kind: "list"; readonly items: readonly Buffered[] }
   | { readonly kind: "object"; readonly entries: readonly (readonly [string, Buffered])[] };
 
@@ -25,8 +24,8 @@ export function enter(scanner: Scanner, depth: number): number {
   return depth - 1;
 }
 
-/** Reads any value; `depth` is the number of levels left. */
-export function readBuffered(scanner: Scanner, depth: number): Buffered {
+/** The next value: scalars are consumed, lists and objects are left at their opening byte. */
+export function nextFound(scanner: Scanner): Found {
   const byte = scanner.skipSpace();
   if (byte === Byte.n) {
     scanner.null();
@@ -35,7 +34,15 @@ export function readBuffered(scanner: Scanner, depth: number): Buffered {
   if (byte === Byte.t || byte === Byte.f) return { kind: "boolean", value: scanner.boolean() };
   if (byte === Byte.QUOTE) return { kind: "string", value: scanner.string() };
   if (byte === Byte.MINUS || isDigit(byte)) return scanner.number();
-  if (byte === Byte.LIST_OPEN) {
+  if (byte === Byte.LIST_OPEN) return { kind: "list" };
+  if (byte === Byte.OBJECT_OPEN) return { kind: "object" };
+  throw scanner.peekFault(byte === END ? SyntaxText.eofValue : SyntaxText.expectedValue);
+}
+
+/** Reads any value; `depth` is the number of levels left. */
+export function readBuffered(scanner: Scanner, depth: number): Buffered {
+  const found = nextFound(scanner);
+  if (found.kind === "list") {
     const inside = enter(scanner, depth);
     scanner.index++;
     const items: Buffered[] = [];
@@ -43,7 +50,7 @@ export function readBuffered(scanner: Scanner, depth: number): Buffered {
     scanner.closeList();
     return { kind: "list", items };
   }
-  if (byte === Byte.OBJECT_OPEN) {
+  if (found.kind === "object") {
     const inside = enter(scanner, depth);
     scanner.index++;
     const entries: [string, Buffered][] = [];
@@ -56,7 +63,7 @@ export function readBuffered(scanner: Scanner, depth: number): Buffered {
     scanner.closeObject();
     return { kind: "object", entries };
   }
-  throw scanner.peekFault(byte === END ? SyntaxText.eofValue : SyntaxText.expectedValue);
+  return found;
 }
 
 /**

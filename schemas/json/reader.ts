@@ -4,11 +4,19 @@
  * L0, main isolate. Source: spec/observed.md "JSON", spec/rest-api.md §1.2.
  */
 import type * as z from "zod";
-import { type Buffered, enter, MAX_DEPTH, readBuffered, takeGroup, unknownVariant } from "./buffered.ts";
+import {
+  type Buffered,
+  enter,
+  MAX_DEPTH,
+  nextFound,
+  readBuffered,
+  takeGroup,
+  unknownVariant,
+} from "./buffered.ts";
 import { expectedNames, JsonFault, SyntaxText } from "./fault.ts";
 import { type FieldPlan, type Plan, planOf, type StructPlan } from "./plan.ts";
 import { type Found, takeDescriptor, takeScalar, wrongType } from "./scalar.ts";
-import { Byte, END, isDigit, Scanner } from "./scanner.ts";
+import { Byte, END, Scanner } from "./scanner.ts";
 
 /** A value, or why there is none. */
 export type JsonResult<T> =
@@ -49,9 +57,9 @@ class Reader {
       case "scalar":
         // A malformed MAC address is reported where its structure ends, all else where the value ends.
         if (plan.scalar === "mac") return takeScalar("mac", false, this.string());
-        return this.settled(() => takeScalar(plan.scalar, plan.big, this.found()));
+        return this.settled(() => takeScalar(plan.scalar, plan.big, nextFound(this.scanner)));
       case "descriptor":
-        return this.settled(() => takeDescriptor(this.found()));
+        return this.settled(() => takeDescriptor(nextFound(this.scanner)));
       case "enum":
         return this.variant(plan.variants, depth);
       case "list":
@@ -73,24 +81,8 @@ class Reader {
     }
   }
 
-  /** The next value: scalars are consumed, lists and objects are left at their opening byte. */
-  private found(): Found {
-    const { scanner } = this;
-    const byte = scanner.skipSpace();
-    if (byte === Byte.n) {
-      scanner.null();
-      return { kind: "null" };
-    }
-    if (byte === Byte.t || byte === Byte.f) return { kind: "boolean", value: scanner.boolean() };
-    if (byte === Byte.QUOTE) return { kind: "string", value: scanner.string() };
-    if (byte === Byte.MINUS || isDigit(byte)) return scanner.number();
-    if (byte === Byte.LIST_OPEN) return { kind: "list" };
-    if (byte === Byte.OBJECT_OPEN) return { kind: "object" };
-    throw scanner.peekFault(byte === END ? SyntaxText.eofValue : SyntaxText.expectedValue);
-  }
-
   private string(): Found {
-    const found = this.found();
+    const found = nextFound(this.scanner);
     if (found.kind !== "string") throw this.scanner.settle(wrongType(found, "a string"));
     return found;
   }
@@ -109,7 +101,7 @@ class Reader {
     const name = this.knownVariant(key, variants);
     scanner.colon();
     this.settled(() => {
-      const found = this.found();
+      const found = nextFound(this.scanner);
       if (found.kind !== "null") throw wrongType(found, "unit");
     });
     const end = scanner.skipSpace();
@@ -148,7 +140,7 @@ class Reader {
   private list(item: Plan, depth: number): unknown[] {
     const { scanner } = this;
     return this.settled(() => {
-      if (scanner.skipSpace() !== Byte.LIST_OPEN) throw wrongType(this.found(), "a sequence");
+      if (scanner.skipSpace() !== Byte.LIST_OPEN) throw wrongType(nextFound(this.scanner), "a sequence");
       return this.enclosed(depth, () => scanner.closeList(), (below) => {
         const items: unknown[] = [];
         while (scanner.nextElement(items.length === 0)) {
@@ -183,7 +175,7 @@ class Reader {
       if (byte === Byte.LIST_OPEN && plan.groups.length === 0) {
         return this.enclosed(depth, () => scanner.closeList(), (below) => this.sequence(plan, below));
       }
-      throw wrongType(this.found(), `struct ${plan.wireName}`);
+      throw wrongType(nextFound(this.scanner), `struct ${plan.wireName}`);
     });
   }
 

@@ -10,7 +10,9 @@ import type { ScalarName } from "@schemas/primitives.ts";
 
 /** A value found, reduced to what messages and scalars need. */
 export type Found =
-  | { readonly kind: "null" | "list" | "object" }
+  | { readonly kind: "null" }
+  | { readonly kind: "list" }
+  | { readonly kind: "object" }
   | { readonly kind: "boolean"; readonly value: boolean }
   | { readonly kind: "string"; readonly value: string }
   | JsonNumber;
