@@ -23,7 +23,8 @@ export interface OptionSpec {
 export type UsageFault =
   & { readonly given: readonly string[] }
   & (
-    | { readonly kind: "unexpected"; readonly argument: string }
+    /** `isBehindMark`: it looks like an option, behind a `--` after which there are none. */
+    | { readonly kind: "unexpected"; readonly argument: string; readonly isBehindMark?: true }
     | { readonly kind: "value-missing" | "repeated"; readonly option: OptionSpec }
     | {
       readonly kind: "value-unexpected" | "value-unknown";
@@ -81,7 +82,12 @@ class Scanner {
 
   #stop(): ArgumentScan {
     const rest = this.#argv.slice(this.#at);
-    if (rest.length > 0 && !this.#stopAtWord) return this.#unexpected(rest[0]);
+    if (rest.length > 0 && !this.#stopAtWord) {
+      const [argument] = rest;
+      return isOption(argument)
+        ? this.#fault({ kind: "unexpected", argument, isBehindMark: true })
+        : this.#unexpected(argument);
+    }
     return { kind: "parsed", values: this.values, rest };
   }
 
@@ -167,7 +173,7 @@ class Scanner {
 
   #fault(
     fault:
-      | { kind: "unexpected"; argument: string }
+      | { kind: "unexpected"; argument: string; isBehindMark?: true }
       | { kind: "value-missing" | "repeated"; option: OptionSpec }
       | { kind: "value-unexpected" | "value-unknown"; option: OptionSpec; value: string },
   ): ArgumentScan {

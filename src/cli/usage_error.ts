@@ -84,13 +84,14 @@ export function usageErrorText(subject: UsageSubject, fault: UsageFault): string
   const { program, summary, options, last = "", takesWord = false } = subject;
   const all = [...options, HELP_OPTION];
   const named = (names: readonly string[]) =>
-    [program, ...all.filter(({ name }) => names.includes(name)).map(optionNotation), last].join(" ")
-      .trim();
+    [program, ...new Set(names.map((name) => optionNotation(all.find((item) => item.name === name)!))), last]
+      .join(" ").trim();
   const general = `${program} ${summary}`.trim();
   switch (fault.kind) {
     case "unexpected": {
-      const { argument, given } = fault;
-      const similar = argument.startsWith("--")
+      const { argument, given, isBehindMark } = fault;
+      const mayBeOption = argument.startsWith("--") && !isBehindMark;
+      const similar = mayBeOption
         ? similarNames(
           argument.slice(2),
           all.filter((item) => item.arity !== "count").map((item) => item.name),
@@ -98,12 +99,12 @@ export function usageErrorText(subject: UsageSubject, fault: UsageFault): string
         : undefined;
       const shown = similar === undefined ? given : [...given, similar];
       const tips = similar === undefined ? [] : [`a similar argument exists: '--${similar}'`];
-      if (takesWord && argument.startsWith("-")) {
+      if (takesWord && argument.startsWith("-") && !isBehindMark) {
         tips.push(`to pass '${argument}' as a value, use '-- ${argument}'`);
       }
       return errorText(
         `unexpected argument '${argument}' found`,
-        argument.startsWith("--") && shown.length > 0 ? named(shown) : general,
+        mayBeOption && shown.length > 0 ? named(shown) : general,
         tips,
       );
     }
@@ -124,7 +125,7 @@ export function usageErrorText(subject: UsageSubject, fault: UsageFault): string
         `unexpected value '${fault.value}' for '${
           optionNotation(fault.option)
         }' found; no more were expected`,
-        named([...fault.given, fault.option.name]),
+        named([fault.option.name]),
       );
     case "value-unknown": {
       const similar = similarNames(fault.value, fault.option.choices ?? []).at(-1);

@@ -395,6 +395,15 @@ differential("usage errors are the original's", async () => {
       ["-v3"],
       ["-v=1"],
       ["--dbus-service-name", "--dbus-object-path"],
+      ["--rng", "a", "--rtc", "--console", "b", "--cpus", "c", "--kernel", "d", "--foo"],
+      ["--memory", "a", "--disk", "b", "--cpus", "c", "--kernle=d"],
+      ["--memory", "a", "--kernel", "b", "--cpus", "c", "--kern=d"],
+      ["--rng", "a", "--", "--console", "off"],
+      ["--disk", "a", "--", "--disk"],
+      ["--", "--foo"],
+      ["--no-shutdown=1", "--api-socket", "a"],
+      ["--api-socket", "a", "--no-shutdown=1"],
+      ["--kernel", "a", "--landlock=1"],
     ]
   ) {
     const { code, stdout, stderr } = await new Deno.Command(REFERENCE_VMM!, { args: argv, stdin: "null" })

@@ -197,6 +197,14 @@ differential("usage errors of the remote client are the original's", async () =>
       ["snapshot", "a", "--foo=1"],
       ["snapshot", "-xy"],
       ["restore", "--source_url=x"],
+      ["--dbus-object-path", "x", "--api-socket", "a", "--foo"],
+      ["resize", "--memory", "1", "--cpus", "1", "--foo"],
+      ["resize", "--memory", "1", "--cpus=2", "--balloo", "3"],
+      ["resize", "--memory", "1", "--cpus", "1", "--", "--foo"],
+      ["resize-disk", "--size", "1", "--", "--disk", "x"],
+      ["ping", "--", "--foo"],
+      ["snapshot", "a", "--", "--foo"],
+      ["snapshot", "--", "--foo", "b"],
     ]
   ) assert.deepEqual(await callOurs(args), await callReference(args), JSON.stringify(args));
 });
