@@ -41,11 +41,13 @@ export function barSize(state: PciFunctionState, index: number): number {
   return state.barSizeHigh[index] * HIGH + state.barSizeLow[index];
 }
 
+/** Sets the address at which BAR `index` is decoded. With the function's lock held, or before it is registered. */
 export function setBarBase(state: PciFunctionState, index: number, base: number): void {
   state.barBaseLow[index] = base >>> 0;
   state.barBaseHigh[index] = Math.floor(base / HIGH);
 }
 
+/** Sets the size of BAR `index`; main does when it makes the function. */
 export function setBarSize(state: PciFunctionState, index: number, sizeBytes: number): void {
   state.barSizeLow[index] = sizeBytes >>> 0;
   state.barSizeHigh[index] = Math.floor(sizeBytes / HIGH);

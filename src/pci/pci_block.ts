@@ -35,6 +35,7 @@ export function clearSlot(pci: PciState, bitmap: Bitmap, segment: number, slot: 
   return (Atomics.and(pci.words, PciBlock.index[bitmap] + segment, ~(1 << slot)) >>> slot & 1) === 1;
 }
 
+/** Whether a slot's bit is set. Any thread. */
 export function slotIsSet(pci: PciState, bitmap: Bitmap, segment: number, slot: number): boolean {
   return (Atomics.load(pci.words, PciBlock.index[bitmap] + segment) >>> slot & 1) === 1;
 }

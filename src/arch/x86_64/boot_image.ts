@@ -10,6 +10,7 @@ import { type LoadPlan, planPayload } from "./loader/payload.ts";
 import { buildMpTable } from "./mptable.ts";
 import { buildSmbios, type SmbiosConfig } from "./smbios.ts";
 
+/** What is to be booted on which machine. */
 export interface BootImageRequest {
   /** Kernel or firmware. */
   readonly kernel: KernelFile;

@@ -46,6 +46,7 @@ export interface HostCpuid {
   readonly l2Cache?: CpuidRegisters;
 }
 
+/** What the configuration says of every vCPU's CPUID. */
 export interface CommonCpuidOptions {
   /** Guest physical address bits. */
   readonly physBits: number;

@@ -13,6 +13,7 @@ import {
 } from "./cpuid.ts";
 import { type CpuTopology, topologyWidths, x2apicId } from "./topology.ts";
 
+/** What differs from one vCPU to the next, and what decides how it is shown. */
 export interface VcpuCpuidOptions {
   /** vCPU number. */
   readonly cpu: number;

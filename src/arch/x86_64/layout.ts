@@ -115,6 +115,7 @@ export interface ZoneRequest {
   readonly hotplugSizeBytes?: number;
 }
 
+/** What decides where memory lies. Sizes in bytes. */
 export interface MemoryPlanRequest {
   /** Zones in configuration order; a plain `size` is one zone. */
   readonly zones: readonly ZoneRequest[];
@@ -127,6 +128,7 @@ export interface MemoryPlanRequest {
   readonly physBits: number;
 }
 
+/** Where RAM and the windows around it lie. */
 export interface MemoryPlan {
   /** Boot RAM, ascending. */
   readonly ramRegions: readonly RamRegion[];

@@ -33,6 +33,7 @@ import {
 import { pvhBlobs } from "./pvh.ts";
 import { zeroPageBlob } from "./zero_page.ts";
 
+/** What is to be booted, and where there is memory. */
 export interface PayloadRequest {
   /** Kernel or firmware. */
   readonly kernel: KernelFile;
@@ -43,6 +44,7 @@ export interface PayloadRequest {
   readonly rsdpGpa: number;
 }
 
+/** What goes where in guest memory, and where the first vCPU starts. */
 export interface LoadPlan {
   readonly entry: BootEntry;
   /** Parts of the files, to be copied first. */
