@@ -6,7 +6,8 @@
  * Source: spec/schemas.md "Configuration and API schemas"; type names as the original's error texts spell them.
  */
 import * as z from "zod";
-import { canonicalIpAddress } from "./ip_address.ts";
+import { canonicalIpAddress } from "@vmm/base/ip_address.ts";
+import { MAC_ADDRESS } from "@vmm/base/mac_address.ts";
 
 // Compiling validators with `new Function` costs 5 ms at the first parse and gains nothing for one VM.
 z.config({ jitless: true });
@@ -122,8 +123,7 @@ export const text = () => scalar(z.string(), "string");
 /** File system path. */
 export const path = () => scalar(z.string(), "path");
 /** MAC address as six two-digit hexadecimal groups with `:`; kept in lower case. */
-export const mac = () =>
-  scalar(z.string().toLowerCase().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/, "Invalid MAC address"), "mac");
+export const mac = () => scalar(z.string().toLowerCase().regex(MAC_ADDRESS, "Invalid MAC address"), "mac");
 /** IPv4 or IPv6 address; kept in canonical form. */
 export const ipAddress = () =>
   scalar(

@@ -5,8 +5,9 @@
  */
 import { floatText, JsonFault, quoted } from "./fault.ts";
 import type { JsonNumber } from "./number.ts";
-import { canonicalIpAddress } from "@schemas/ip_address.ts";
 import type { ScalarName } from "@schemas/primitives.ts";
+import { canonicalIpAddress } from "@vmm/base/ip_address.ts";
+import { MAC_ADDRESS } from "@vmm/base/mac_address.ts";
 
 /** A value found, reduced to what messages and scalars need. */
 export type Found =
@@ -106,8 +107,6 @@ export function takeDescriptor(found: Found): number {
   takeScalar("i32", false, found);
   return -1;
 }
-
-const MAC_ADDRESS = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i;
 
 function macAddress(text: string): string {
   if (MAC_ADDRESS.test(text)) return text.toLowerCase();

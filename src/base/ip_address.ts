@@ -1,8 +1,12 @@
 /**
- * IP addresses as text and bytes, and netmasks as prefix lengths.
+ * IP addresses as text and bytes, the one form that is written back, and netmasks as prefix lengths.
  *
- * L0, pure.
+ * L0, pure. Source: RFC 4291 §2.2 for what is read, RFC 5952 for what is written; IPv4 octets without leading zeros; IPv4
+ * notation is written only for mapped addresses (`::ffff:a.b.c.d`).
  */
+
+/** 16-bit groups of an IPv6 address. */
+const GROUPS = 8;
 
 /** Bytes of an IPv4 address, or undefined when `text` is none. */
 export function parseIpv4(text: string): Uint8Array | undefined {
@@ -23,8 +27,9 @@ export function parseIpv6(text: string): Uint8Array | undefined {
   const [head, tail] = groups;
   if (head === undefined || (halves.length === 2 && tail === undefined)) return undefined;
   const given = head.length + (tail?.length ?? 0);
-  if (halves.length === 2 ? given > 7 : given !== 8) return undefined; // "::" stands for at least one group
-  const all = [...head, ...new Array<number>(8 - given).fill(0), ...(tail ?? [])];
+  // "::" stands for at least one group
+  if (halves.length === 2 ? given >= GROUPS : given !== GROUPS) return undefined;
+  const all = [...head, ...new Array<number>(GROUPS - given).fill(0), ...(tail ?? [])];
   return Uint8Array.from(all.flatMap((group) => [group >> 8, group & 0xff]));
 }
 
@@ -40,6 +45,30 @@ function groupsOf(half: string, isLast: boolean): number[] | undefined {
     else return undefined;
   }
   return groups;
+}
+
+/** The canonical text of the IPv4 or IPv6 address `text`, or undefined when it is none. Never throws. */
+export function canonicalIpAddress(text: string): string | undefined {
+  if (parseIpv4(text) !== undefined) return text;
+  const bytes = parseIpv6(text);
+  return bytes === undefined ? undefined : formatIpv6(bytes);
+}
+
+function formatIpv6(bytes: Uint8Array): string {
+  const groups = Array.from({ length: GROUPS }, (_, i) => bytes[2 * i] << 8 | bytes[2 * i + 1]);
+  if (groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff) {
+    return `::ffff:${bytes.subarray(12).join(".")}`;
+  }
+  let bestStart = 0;
+  let bestLength = 1;
+  for (let start = 0; start < GROUPS; start++) {
+    let length = 0;
+    while (start + length < GROUPS && groups[start + length] === 0) length++;
+    if (length > bestLength) [bestStart, bestLength] = [start, length];
+  }
+  const text = (part: readonly number[]) => part.map((group) => group.toString(16)).join(":");
+  if (bestLength === 1) return text(groups);
+  return `${text(groups.slice(0, bestStart))}::${text(groups.slice(bestStart + bestLength))}`;
 }
 
 /** Number of leading one bits of a netmask, or undefined when ones follow a zero. */

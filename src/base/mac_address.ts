@@ -6,11 +6,12 @@
 
 /** Bytes of an address. */
 export const MAC_BYTES = 6;
-const PATTERN = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i;
+/** Six two-digit groups with `:`. */
+export const MAC_ADDRESS = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i;
 
 /** The six bytes of `2e:00:00:00:00:01`, or undefined when `text` is not six two-digit groups with `:`. */
 export function parseMac(text: string): Uint8Array | undefined {
-  if (!PATTERN.test(text)) return undefined;
+  if (!MAC_ADDRESS.test(text)) return undefined;
   return Uint8Array.from(text.split(":"), (group) => parseInt(group, 16));
 }
 

@@ -5,6 +5,7 @@
  * Source: spec/cli.md §1, spec/observed.md "Command line values". Stricter than the original in that nothing wraps
  * around or is truncated.
  */
+import { MAC_ADDRESS } from "@vmm/base/mac_address.ts";
 import { OptionError } from "./option_error.ts";
 
 const U64_MAX = 0xffff_ffff_ffff_ffffn;
@@ -172,5 +173,5 @@ export function readTuples(raw: string): [key: string, value: string][] | undefi
 /** Six two-digit hexadecimal groups with `:`, in lower case. */
 export function readMac(raw: string): string | undefined {
   const text = withoutQuotes(raw).toLowerCase();
-  return /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(text) ? text : undefined;
+  return MAC_ADDRESS.test(text) ? text : undefined;
 }

@@ -10,7 +10,7 @@ import type {
   Parameter,
   ParameterTable,
 } from "@schemas/cli/parameter.ts";
-import { canonicalIpAddress } from "@schemas/ip_address.ts";
+import { canonicalIpAddress } from "@vmm/base/ip_address.ts";
 import { ContextError } from "@vmm/errors/context_error.ts";
 import { OptionError } from "./option_error.ts";
 import {
