@@ -25,7 +25,7 @@ class FakeWorkers {
         if (this.stuck.has(`${name} ${method}`)) return;
         const value = this.replies.get(`${name} ${method}`);
         const failed = this.failing.has(`${name} ${method}`);
-        const data = failed ? { seq, error: { name: "Error", message: `${name} cannot` } } : { seq, value };
+        const data = failed ? { seq, errors: [`${name} cannot`] } : { seq, value };
         queueMicrotask(() => port.worker.onmessage!({ data } as MessageEvent));
       },
     };

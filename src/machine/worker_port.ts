@@ -20,12 +20,17 @@ export interface WorkerCall {
 /** What a Worker sends: an answer to a call, or an event of its own. */
 export type WorkerMessage =
   | { readonly seq: number; readonly value: unknown }
-  | { readonly seq: number; readonly error: { name: string; message: string } }
+  | { readonly seq: number; readonly errors: readonly string[] }
   | { readonly event: unknown };
 
 /** An error that happened in a Worker while it carried out a call. */
 export class WorkerError extends Error {
   override readonly name = "WorkerError";
+
+  /** @param messages of the error and its causes, outermost first */
+  static of([message, ...causes]: readonly string[]): WorkerError {
+    return new WorkerError(message, causes.length > 0 ? { cause: WorkerError.of(causes) } : undefined);
+  }
 }
 
 /** Main's end of a Worker. */
@@ -63,7 +68,7 @@ export class WorkerPort {
     this.kick = kick;
   }
 
-  /** Carries out `method` in the Worker. @throws WorkerError with the Worker's message */
+  /** Carries out `method` in the Worker. @throws WorkerError with the Worker's messages */
   call<T = void>(method: string, payload?: unknown): Promise<T> {
     const seq = this.#next++;
     const answer = new Promise<unknown>((resolve, reject) => this.#pending.set(seq, { resolve, reject }));
@@ -77,7 +82,7 @@ export class WorkerPort {
     if ("event" in message) return this.onEvent(message.event);
     const pending = this.#pending.get(message.seq);
     this.#pending.delete(message.seq);
-    if ("error" in message) pending?.reject(new WorkerError(message.error.message));
+    if ("errors" in message) pending?.reject(WorkerError.of(message.errors));
     else pending?.resolve(message.value);
   }
 }

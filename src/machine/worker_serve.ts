@@ -3,6 +3,7 @@
  *
  * L5, vCPU and I/O Workers. See `worker_port.ts`.
  */
+import { messagesOf } from "@vmm/errors/vmm_error.ts";
 import { MailboxBlock, type WorkerCall, type WorkerMessage } from "./worker_port.ts";
 
 /** Name of a thread that belongs to no VM of a client. */
@@ -27,7 +28,7 @@ export class WorkerService {
   #words = this.#mailbox.words;
 
   /**
-   * @param methods called by name; may be asynchronous; an error goes to the caller as text
+   * @param methods called by name; may be asynchronous; an error goes to the caller as the texts of its chain
    * @param loop blocks until `hasMail()`; called when no message is waiting
    */
   constructor(
@@ -57,8 +58,7 @@ export class WorkerService {
       }
       scope.postMessage({ seq: call.seq, value: await method?.(call.payload as never) });
     } catch (error) {
-      const { name, message } = error as Error;
-      scope.postMessage({ seq: call.seq, error: { name, message } });
+      scope.postMessage({ seq: call.seq, errors: messagesOf(error) });
     }
     Atomics.add(this.#words, MailboxBlock.index.handled, 1);
     if (!this.hasMail()) this.loop();
