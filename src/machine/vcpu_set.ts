@@ -13,6 +13,7 @@ import type { GuestEvent } from "@vmm/bus/ports.ts";
 import type { CpuidEntry } from "@vmm/hypervisor/kvm/cpuid_entry.ts";
 import { KvmVcpu } from "@vmm/hypervisor/kvm/vcpu.ts";
 import type { KvmVm } from "@vmm/hypervisor/kvm/vm.ts";
+import { CoreSchedulingBlock } from "./core_scheduling.ts";
 import type { KvmHost } from "./kvm_host.ts";
 import { VcpuThread } from "./vcpu_thread.ts";
 import { enableX2apic, setUpBootProcessor, setUpVcpu } from "./vcpu_setup.ts";
@@ -23,7 +24,15 @@ import type { WorkerPort } from "./worker_port.ts";
 /** What all vCPUs' Workers are told alike. */
 export type VcpuCommon = Omit<
   VcpuStart,
-  "index" | "name" | "vcpuFd" | "runPage" | "runPageBytes" | "control" | "affinity"
+  | "index"
+  | "name"
+  | "vcpuFd"
+  | "runPage"
+  | "runPageBytes"
+  | "control"
+  | "affinity"
+  | "coreScheduling"
+  | "cores"
 >;
 
 /** Names the thread of a vCPU: management programs look for these to bind and to count them. */
@@ -48,7 +57,7 @@ export class VcpuSet {
     private readonly config: CpusConfig,
     private readonly topology: CpuTopology,
     physBits: number,
-    private readonly workers: readonly Promise<WorkerPort>[],
+    private readonly workers: Promise<WorkerPort>[],
     private readonly onEvent: (event: GuestEvent) => void,
     private readonly threadName: VcpuThreadName,
   ) {
@@ -103,6 +112,7 @@ export class VcpuSet {
 
   /** Starts every vCPU in its Worker; each runs as soon as its Worker has built its machine. @throws WorkerError */
   async start(common: VcpuCommon): Promise<void> {
+    const cores = CoreSchedulingBlock.create().buffer;
     const started = this.#vcpus.map(async (vcpu, i) => {
       const port = await this.workers[i];
       const thread = new VcpuThread(vcpu, port);
@@ -120,6 +130,8 @@ export class VcpuSet {
           runPageBytes: vcpu.runPageBytes,
           control: thread.control.buffer,
           affinity: this.config.affinity?.find((entry) => entry.vcpu === i)?.host_cpus,
+          coreScheduling: this.config.core_scheduling,
+          cores,
         } satisfies VcpuStart,
       );
     });
@@ -156,12 +168,12 @@ export class VcpuSet {
     return sums;
   }
 
-  /** Stops every vCPU for good and gives its Worker back. Never throws. */
+  /** Stops every vCPU for good and gives its Worker back, once. Never throws. */
   async stop(): Promise<void> {
-    await Promise.all(this.threads.map((thread) => thread.stop()));
+    await Promise.all(this.threads.splice(0).map((thread) => thread.stop()));
     // A thread that was bound to host CPUs stays bound.
     const reusable = this.config.affinity === undefined;
-    const workers = await Promise.allSettled(this.workers);
+    const workers = await Promise.allSettled(this.workers.splice(0));
     await Promise.all(
       workers.map((worker) =>
         worker.status === "fulfilled" ? retireWorker("vcpu", worker.value, reusable) : undefined

@@ -6,13 +6,16 @@
  */
 import { KVM } from "@ffi/kvm/codes.ts";
 import { ioctlValue } from "@ffi/kvm/ioctl.ts";
+import { coreCookie } from "@ffi/libc/core_scheduling.ts";
 import { wrap } from "@ffi/libc/mmap.ts";
 import { armKick } from "@ffi/libc/signal.ts";
 import { check } from "@ffi/libc/syscall.ts";
 import { setAffinity, setThreadName, threadId } from "@ffi/libc/thread.ts";
+import type { CpusConfig } from "@schemas/api/cpus.ts";
 import type { GuestEvent } from "@vmm/bus/ports.ts";
 import { VmFd } from "@vmm/hypervisor/kvm/vm.ts";
 import { FwCfgBlock } from "@vmm/devices/fw_cfg/fw_cfg.ts";
+import { CoreSchedulingBlock, hasHyperthreads, joinCores, leaveCores } from "./core_scheduling.ts";
 import { type FwCfgDescription, FwCfgItems } from "./fw_cfg_items.ts";
 import type { FunctionDescription } from "./pci_functions.ts";
 import type { PlatformDescription } from "./platform.ts";
@@ -40,17 +43,23 @@ export interface VcpuStart {
   readonly fwCfg?: FwCfgDescription;
   /** Host CPUs this vCPU may run on. */
   readonly affinity?: readonly number[];
+  readonly coreScheduling: CpusConfig["core_scheduling"];
+  /** `CoreSchedulingBlock` of the VM. */
+  readonly cores: SharedArrayBuffer;
 }
 
 let machine: VcpuMachine | undefined;
 let loop: VcpuLoop | undefined;
 let vcpuFd = -1;
+/** Whether the thread has a core scheduling cookie. */
+let hasCookie = false;
 
 const post = (event: GuestEvent) => postEvent(event);
 
 function start(request: VcpuStart): void {
   setThreadName(request.name);
   if (request.affinity !== undefined) setAffinity(request.affinity);
+  setCores(request);
   vcpuFd = request.vcpuFd;
   armKick(vcpuFd);
   const control = VcpuControl.attach(request.control);
@@ -86,8 +95,28 @@ function start(request: VcpuStart): void {
   Atomics.store(control.words, VcpuControl.index.state, VcpuState.starting);
 }
 
+/** @throws Error with the chain of what failed: a VM must not run beside those it is to be kept from */
+function setCores({ index, coreScheduling, cores }: VcpuStart): void {
+  let outcome;
+  try {
+    outcome = joinCores(coreScheduling, CoreSchedulingBlock.attach(cores));
+  } catch (cause) {
+    throw new Error("Error enabling core scheduling", { cause });
+  }
+  hasCookie = outcome === "done";
+  if (hasCookie) {
+    const text = `vCPU ${index}: core scheduling cookie = 0x${coreCookie().toString(16)}`;
+    post({ kind: "log", level: "info", key: text, text });
+  } else if (outcome === "noKernelSupport" && index === 0 && hasHyperthreads()) {
+    const text = "Kernel lacks CONFIG_SCHED_CORE support - no SMT isolation";
+    post({ kind: "log", level: "warn", key: text, text });
+  }
+}
+
 /** The VM is gone: nothing of it may be touched again. */
 function rest(): void {
+  if (hasCookie) leaveCores();
+  hasCookie = false;
   machine = undefined;
   loop = undefined;
   vcpuFd = -1;

@@ -132,7 +132,13 @@ export class Vm implements VmInstance {
       },
       fwCfg: fwCfg?.description,
     });
-    await Promise.all([this.#startIo(), started]);
+    const results = await Promise.allSettled([this.#startIo(), started]);
+    for (const result of results) {
+      if (result.status === "fulfilled") continue;
+      // A guest that lacks a part of its machine must not run with the rest.
+      await vcpus.stop();
+      throw result.reason;
+    }
     this.#state = "Running";
     trimSoon();
   }

@@ -20,7 +20,7 @@ const REHEARSAL_CODE = Uint8Array.of(0xfa, 0xf4);
 /** The body of the `vm.create` that is rehearsed, as a client sends it. */
 function rehearsalBody(kernel: string): string {
   return JSON.stringify({
-    cpus: { boot_vcpus: 1, max_vcpus: 1 },
+    cpus: { boot_vcpus: 1, max_vcpus: 1, core_scheduling: "Off" },
     memory: { size: 8 << 20 },
     payload: { kernel },
     serial: { mode: "Null" },

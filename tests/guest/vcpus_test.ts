@@ -17,6 +17,9 @@ const IDENTITIES = 0x110;
 const STORE_IDENTITY = hex(`
   8cc8 8ed8 66b80b000000 6631c9 0fa2 b80100 f00fc1060001 89c3 c1e302 6689971001 f0ff060201 fa f4 ebfc`);
 
+/** No host has as many. */
+const NO_CPU = 9_999;
+
 const LOCAL_APIC_ICR = 0xfee0_0300;
 
 /** APIC numbers of all processors but the first, sorted. */
@@ -99,6 +102,29 @@ guestTest("affinity binds the vCPU's thread", async () => {
   assert.deepEqual(await identities(puppet, 1), [1]);
   assert.deepEqual([await allowed(vm, "vcpu0"), await allowed(vm, "vcpu1")], ["0", "0"]);
 });
+
+betterTest(
+  "a vCPU that cannot be bound keeps the others from running",
+  "never answers vm.boot",
+  async () => {
+    await using puppet = await Puppet.make();
+    await using vm = await startVm();
+    const affinity = [{ vcpu: 1, host_cpus: [NO_CPU] }];
+    await vm.api.mustPut("vm.create", puppet.config({ cpus: { boot_vcpus: 2, max_vcpus: 2, affinity } }));
+    assert.equal((await vm.api.put("vm.boot")).status, 500);
+    assert.equal((await vm.api.info()).state, "Created");
+    for await (const { name: tid } of Deno.readDir(`/proc/${vm.pid}/task`)) {
+      assert.doesNotMatch(
+        await Deno.readTextFile(`/proc/${vm.pid}/task/${tid}/comm`).catch(() => ""),
+        /^vcpu/,
+      );
+    }
+    await vm.api.mustPut("vm.delete");
+    await vm.api.mustPut("vm.create", puppet.config());
+    await vm.api.mustPut("vm.boot");
+    await puppet.started();
+  },
+);
 
 const REFUSED: Record<string, { args: string; message: RegExp }> = {
   "max below boot": { args: "boot=2,max=1", message: /max/i },
