@@ -27,6 +27,14 @@ const Entry = {
   lastFileOffset: 56,
 } as const;
 
+/** Offsets in a descriptor, which holds the bytes that the data sector gave up for its marks (§2.3.1). */
+const Descriptor = { trailingBytes: 4, leadingBytes: 8, zeroLength: 8, fileOffset: 16 } as const;
+const LEADING_BYTES = 8;
+const TRAILING_BYTES = 4;
+
+/** Offsets of a data sector's marks: its signature and the halves of its sequence number. */
+const DataSector = { sequenceHigh: 4, sequenceLow: SECTOR_BYTES - TRAILING_BYTES } as const;
+
 interface LogEntry {
   readonly at: number;
   readonly bytes: Uint8Array<ArrayBuffer>;
@@ -117,10 +125,10 @@ function apply(file: ImageFile, entry: LogEntry): void {
   let dataAt = Math.ceil(descriptorsEnd / SECTOR_BYTES) * SECTOR_BYTES;
   for (let at = ENTRY_HEADER_BYTES; at < descriptorsEnd; at += DESCRIPTOR_BYTES) {
     const kind = textAt(bytes, at, 4);
-    const fileOffset = Number(view.getBigUint64(at + 16, true));
+    const fileOffset = Number(view.getBigUint64(at + Descriptor.fileOffset, true));
     if (fileOffset % SECTOR_BYTES !== 0 || fileOffset > 2 ** 52) throw damaged();
     if (kind === "zero") {
-      const lengthBytes = Number(view.getBigUint64(at + 8, true));
+      const lengthBytes = Number(view.getBigUint64(at + Descriptor.zeroLength, true));
       if (lengthBytes % SECTOR_BYTES !== 0 || lengthBytes > MAX_LOG_BYTES) throw damaged();
       if (lengthBytes > 0) must(file.writeBytes(new Uint8Array(lengthBytes), fileOffset), "write zeroes");
       continue;
@@ -128,13 +136,13 @@ function apply(file: ImageFile, entry: LogEntry): void {
     if (kind !== "desc" || dataAt + SECTOR_BYTES > bytes.length || textAt(bytes, dataAt, 4) !== "data") {
       throw damaged();
     }
-    const number = BigInt(view.getUint32(dataAt + 4, true)) << 32n |
-      BigInt(view.getUint32(dataAt + 4092, true));
+    const number = BigInt(view.getUint32(dataAt + DataSector.sequenceHigh, true)) << 32n |
+      BigInt(view.getUint32(dataAt + DataSector.sequenceLow, true));
     if (number !== entry.sequenceNumber) throw damaged();
-    // The descriptor holds the bytes that the data sector gave up for its marks.
     const sector = bytes.slice(dataAt, dataAt + SECTOR_BYTES);
-    sector.set(bytes.subarray(at + 8, at + 16), 0);
-    sector.set(bytes.subarray(at + 4, at + 8), SECTOR_BYTES - 4);
+    const [leading, trailing] = [at + Descriptor.leadingBytes, at + Descriptor.trailingBytes];
+    sector.set(bytes.subarray(leading, leading + LEADING_BYTES), 0);
+    sector.set(bytes.subarray(trailing, trailing + TRAILING_BYTES), DataSector.sequenceLow);
     must(file.writeBytes(sector, fileOffset), "write sector");
     dataAt += SECTOR_BYTES;
   }
