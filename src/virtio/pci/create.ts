@@ -7,6 +7,7 @@ import { PciHeaderBuilder } from "@vmm/pci/header.ts";
 import { PCI_CAP_VENDOR, PCI_MSIX_ENABLE } from "@vmm/pci/layout.ts";
 import { MsixTable } from "@vmm/pci/msix.ts";
 import { VirtioId } from "../device.ts";
+import { isQueueSize } from "../queue/split.ts";
 import {
   MAX_DEVICE_CONFIG,
   newVirtioPci,
@@ -74,9 +75,7 @@ export function createVirtioPci(d: VirtioPciDescription): VirtioPciState {
   if (d.configWritable !== undefined) state.configWritable.set(d.configWritable);
   state.configForwarded = d.forwardsConfig === true ? 1 : 0;
   d.queueSizes.forEach((size, i) => {
-    if (size < 1 || size > 32768 || (size & (size - 1)) !== 0) {
-      throw new RangeError(`A queue cannot have ${size} entries`);
-    }
+    if (!isQueueSize(size)) throw new RangeError(`A queue cannot have ${size} entries`);
     state.queues[i * QUEUE_WORDS + QueueWord.maxSize] = size;
   });
   resetRegisters(state);

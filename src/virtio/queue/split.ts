@@ -23,6 +23,9 @@ export const VIRTQ_USED_F_NO_NOTIFY = 1;
 /** Bytes of a descriptor; a used element has half. */
 export const DESCRIPTOR_SIZE = 16;
 const USED_ELEMENT_SIZE = 8;
+const MAX_QUEUE_SIZE = 32768;
+/** Alignment of the rings (virtio 1.2 §2.7). */
+const ALIGNMENT = { descriptors: 16, driver: 2, device: 4 } as const;
 
 /** Longest chain an indirect table may hold on a short queue. */
 const MIN_CHAIN_LIMIT = 1024;
@@ -35,6 +38,11 @@ const WORD_BASE = 2 ** 32;
 const FLAGS = 0;
 const INDEX = 1;
 const RING = 2;
+
+/** Whether a queue can have `size` entries: a power of two that is not too large (virtio 1.2 §2.7). */
+export function isQueueSize(size: number): boolean {
+  return size >= 1 && size <= MAX_QUEUE_SIZE && (size & (size - 1)) === 0;
+}
 
 /** Where a queue lies and what was negotiated. */
 export interface SplitQueueLayout {
@@ -112,11 +120,11 @@ export class SplitQueue {
     mirror?: RingMirror,
   ): SplitQueue | GuestFault {
     const { size, descriptors, driver, device } = layout;
-    if (size < 1 || size > 32768 || (size & (size - 1)) !== 0) return { fault: `queue size ${size}` };
+    if (!isQueueSize(size)) return { fault: `queue size ${size}` };
     const ringMemory = mirror?.memory ?? memory;
-    if (descriptors % 16 !== 0 || driver % 2 !== 0 || device % 4 !== 0) {
-      return { fault: "a ring is not aligned" };
-    }
+    const isAligned = descriptors % ALIGNMENT.descriptors === 0 && driver % ALIGNMENT.driver === 0 &&
+      device % ALIGNMENT.device === 0;
+    if (!isAligned) return { fault: "a ring is not aligned" };
     const table = ringMemory.find(descriptors, size * DESCRIPTOR_SIZE);
     const avail = ringMemory.find(driver, availBytes(layout));
     const used = ringMemory.find(device, usedBytes(layout));
