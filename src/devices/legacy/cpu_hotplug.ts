@@ -28,10 +28,12 @@ export const CpuHotplugBlock = defineBlock("cpu-hotplug", {
 });
 export type CpuHotplugState = BlockOf<typeof CpuHotplugBlock>;
 
-/** A new block with CPUs 0 to `bootCpus` − 1 enabled. @throws RangeError above 4096 CPUs */
+/** A new block with CPUs 0 to `bootCpus` − 1 enabled. @throws RangeError above `CPU_HOTPLUG_MAX_CPUS` */
 export function createCpuHotplug(bootCpus: number, maxCpus: number): CpuHotplugState {
   if (maxCpus > CPU_HOTPLUG_MAX_CPUS) {
-    throw new RangeError(`Cannot have ${maxCpus} CPUs: the hot-plug controller has room for 4096`);
+    throw new RangeError(
+      `Cannot have ${maxCpus} CPUs: the hot-plug controller has room for ${CPU_HOTPLUG_MAX_CPUS}`,
+    );
   }
   const state = CpuHotplugBlock.create();
   state.maxCpus = maxCpus;
