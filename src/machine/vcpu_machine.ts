@@ -8,6 +8,7 @@ import { monotonicNs, realtimeUs } from "@ffi/libc/clock.ts";
 import { signalEvent } from "@ffi/libc/io.ts";
 import {
   ACPI_PM_TIMER_PORT,
+  ACPI_PM_TIMER_PORT_COUNT,
   ACPI_SHUTDOWN_PORT,
   type AddressRange,
   COM1_IRQ,
@@ -107,7 +108,7 @@ export class VcpuMachine {
     this.pio.add(DEBUG_PORT, 1, new DebugPort(blocks.debugPort, time, events));
     this.pio.add(FIRMWARE_DEBUG_PORT, 1, new DebugConsole(outputs.firmwareDebug));
     this.pio.add(ACPI_SHUTDOWN_PORT, ACPI_SHUTDOWN_PORT_COUNT, new AcpiShutdown(this.power));
-    this.pio.add(ACPI_PM_TIMER_PORT, 4, new AcpiPmTimer(blocks.pmTimer, time));
+    this.pio.add(ACPI_PM_TIMER_PORT, ACPI_PM_TIMER_PORT_COUNT, new AcpiPmTimer(blocks.pmTimer, time));
     this.pio.add(PCI_CONFIG_PORT, PCI_CONFIG_PORT_COUNT, new ConfigPorts(this.#segments[0], blocks.pci));
     if (platform.hasSerial) {
       const ports = { lines: this.#lines, gsi: COM1_IRQ, output: outputs.serial, io: wake };

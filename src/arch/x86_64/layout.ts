@@ -66,6 +66,7 @@ export const HOTPLUG_SLOT_COUNT = 8;
 
 export const ACPI_SHUTDOWN_PORT = 0x600;
 export const ACPI_PM_TIMER_PORT = 0x608;
+export const ACPI_PM_TIMER_PORT_COUNT = 4;
 export const ACPI_PM1A_EVENT_PORT = 0x60c;
 export const ACPI_PM1A_CONTROL_PORT = 0x610;
 export const FW_CFG_PORT = 0x510;

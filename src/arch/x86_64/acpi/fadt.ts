@@ -8,6 +8,7 @@ import {
   ACPI_PM1A_CONTROL_PORT,
   ACPI_PM1A_EVENT_PORT,
   ACPI_PM_TIMER_PORT,
+  ACPI_PM_TIMER_PORT_COUNT,
   ACPI_SHUTDOWN_PORT,
 } from "@vmm/arch/x86_64/layout.ts";
 import { type AcpiTable, sdt, SDT_HEADER_BYTES } from "./sdt.ts";
@@ -67,7 +68,7 @@ export function fadt(dsdtGpa: number, legacyPm1a: boolean): AcpiTable {
     table.set(ioRegister(ACPI_PM1A_EVENT_PORT, 32, "word"), FADT.x_pm1a_evt_blk);
     table.set(ioRegister(ACPI_PM1A_CONTROL_PORT, 16, "word"), FADT.x_pm1a_cnt_blk);
   }
-  table.set(ioRegister(ACPI_PM_TIMER_PORT, 32, "dword"), FADT.x_pm_tmr_blk);
+  table.set(ioRegister(ACPI_PM_TIMER_PORT, 8 * ACPI_PM_TIMER_PORT_COUNT, "dword"), FADT.x_pm_tmr_blk);
   table.set(ioRegister(ACPI_SHUTDOWN_PORT, 8, "byte"), FADT.sleep_control_reg);
   table.set(ioRegister(ACPI_SHUTDOWN_PORT, 8, "byte"), FADT.sleep_status_reg);
   table.set(new TextEncoder().encode("CLOUDHYP"), FADT.hypervisor_vendor);
