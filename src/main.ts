@@ -52,6 +52,8 @@ function configureLog({ verbosity, file, format }: LogOptions): void {
 
 /** Does what the command line asks for; returns the exit code. */
 async function run(command: CommandLine, personality: Personality): Promise<number> {
+  // The launcher held them back; a VMM lets them through once it listens.
+  if (command.kind !== "run") unblockSignals(["SIGTERM", "SIGINT"]);
   switch (command.kind) {
     case "print":
       write(command.stream, command.text);

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -52,6 +53,16 @@ static int fail(const char *format, ...) {
     if (error != 0 && used > 0 && (size_t)used < sizeof reason)
         snprintf(reason + used, sizeof reason - (size_t)used, ": %s", strerror(error));
     return -1;
+}
+
+/* Whoever ends the program while the runtime starts must not get another end than later: the program lets these signals
+ * through (src/main.ts) when somebody listens. */
+static void hold_signals(void) {
+    sigset_t ends;
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGTERM);
+    sigaddset(&ends, SIGINT);
+    sigprocmask(SIG_BLOCK, &ends, NULL);
 }
 
 static void die(const char *what) {
@@ -329,6 +340,7 @@ int main(int argc, char **argv) {
         argc = 1;
         argv = no_name;
     }
+    hold_signals();
     read_manifest();
     /* The runtime refuses to start in a directory that was removed; no relative path works in one anyway. */
     if (getcwd(exe, sizeof exe) == NULL && errno == ENOENT && chdir("/") != 0) die("cannot leave a removed directory");

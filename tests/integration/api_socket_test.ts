@@ -12,6 +12,15 @@ const NEEDS = { binary: true };
 const PERSONALITIES = ["nephos", "cloud-hypervisor"] as const;
 const MODE_BITS = 0o777;
 
+const SIGTERM_BIT = 1n << 14n;
+
+/** Whether a SIGTERM would wait for the program, or be caught by it. */
+function holdsSigterm(pid: number): boolean {
+  const status = Deno.readTextFileSync(`/proc/${pid}/status`);
+  return [...status.matchAll(/^Sig(?:Blk|Cgt):\t([0-9a-f]+)$/gm)]
+    .some(([, mask]) => (BigInt(`0x${mask}`) & SIGTERM_BIT) !== 0n);
+}
+
 function existsNow(path: string): boolean {
   try {
     Deno.lstatSync(path);
@@ -104,6 +113,17 @@ for (const program of PERSONALITIES) {
       while (vm.exit === undefined && !existsNow(vm.api.socketPath)) {
         await new Promise((resolve) => setImmediate(resolve));
       }
+      vm.kill("SIGTERM");
+      assert.deepEqual(await vm.waitForExit(), { code: 0, signal: null });
+      assert.equal(await exists(vm.api.socketPath), false);
+    }
+  });
+
+  testWith(NEEDS, `${program}: SIGTERM while the runtime starts ends it with code 0`, async () => {
+    for (const delayMs of [0, 5, 10, 20, 30]) {
+      await using vm = await Vm.start({ program, api: false, args: ["--api-socket", "{dir}/api.sock"] });
+      await eventually("the launcher", () => holdsSigterm(vm.pid));
+      await new Promise((resolve) => setTimeout(resolve, delayMs));
       vm.kill("SIGTERM");
       assert.deepEqual(await vm.waitForExit(), { code: 0, signal: null });
       assert.equal(await exists(vm.api.socketPath), false);
