@@ -11,6 +11,7 @@ import {
   guestPhysBits,
   KVM_IDENTITY_MAP_START,
   KVM_TSS_START,
+  type MemoryPlan,
   planControllers,
   planSegments,
   RAM_64BIT_START,
@@ -29,7 +30,7 @@ import { VmIommu } from "./plug/iommu.ts";
 import { plugTpm } from "./plug/tpm.ts";
 import { connectVhostUsers, type VhostUserLinks } from "./plug/vhost_user.ts";
 import { checkInitramfs } from "./payload_files.ts";
-import { createPlatform } from "./platform.ts";
+import { createPlatform, type PlatformRequest } from "./platform.ts";
 import { VcpuSet, type VcpuThreadName, vcpuThreadName } from "./vcpu_set.ts";
 import { Vm } from "./vm.ts";
 import { VmDevices } from "./vm_devices.ts";
@@ -76,17 +77,10 @@ export class KvmVmFactory implements VmFactory {
     // Workers start loading while memory and devices are set up.
     const ioWorker = takeWorker("io");
     const vcpuWorkers = Array.from({ length: config.cpus.boot_vcpus }, () => takeWorker("vcpu"));
+    const taken: Taken = { links, tpm, ioWorker, vcpuWorkers };
     try {
-      return this.#current = build(
-        config,
-        this.#consoles ??= new Consoles(config),
-        ioWorker,
-        vcpuWorkers,
-        onEvent,
-        links,
-        tpm,
-        this.threadName,
-      );
+      const consoles = this.#consoles ??= new Consoles(config);
+      return this.#current = build(config, consoles, taken, this.threadName, onEvent);
     } catch (error) {
       links.release();
       tpm?.release();
@@ -97,15 +91,22 @@ export class KvmVmFactory implements VmFactory {
   }
 }
 
+/** What takes time to get, and is a VM's own from then on. */
+interface Taken {
+  readonly links: VhostUserLinks;
+  readonly tpm: ConnectedTpm | undefined;
+  readonly ioWorker: ReturnType<typeof takeWorker>;
+  /** One per boot vCPU. */
+  readonly vcpuWorkers: ReturnType<typeof takeWorker>[];
+}
+
+/** Puts a VM together; after an error what was `taken` is the caller's again. */
 function build(
   config: VmConfig,
   consoles: Consoles,
-  ioWorker: ReturnType<typeof takeWorker>,
-  vcpuWorkers: ReturnType<typeof takeWorker>[],
-  onEvent: (event: GuestEvent) => void,
-  links: VhostUserLinks,
-  tpm: ConnectedTpm | undefined,
+  { links, tpm, ioWorker, vcpuWorkers }: Taken,
   threadName: VcpuThreadName,
+  onEvent: (event: GuestEvent) => void,
 ): Vm {
   const host = kvmHost();
   const physBits = guestPhysBits(host.physBits, config.cpus.max_phys_bits);
@@ -122,24 +123,7 @@ function build(
     checkNuma(config.numa ?? [], plan);
     if (config.cpus.features.amx) refuseAmx(cpuVendor(host.system.supportedCpuid()));
     ioWakeFd = eventfd();
-    const lowRamBytes = plan.ramRegions.filter((r) => r.gpa < RAM_64BIT_START).reduce(
-      (sum, r) => sum + r.sizeBytes,
-      0,
-    );
-    const platform = createPlatform({
-      controllers: planControllers(plan),
-      segments: planSegments(plan, segmentWeights(config)),
-      lowRamBytes,
-      highRamBytes: plan.bootRamBytes - lowRamBytes,
-      bootVcpus: config.cpus.boot_vcpus,
-      maxVcpus: config.cpus.max_vcpus,
-      hasSerial: config.serial.mode !== "Off",
-      hasTpm: tpm !== undefined,
-      debugConsolePort: hasDebugConsole(config)
-        ? config.debug_console.iobase ?? DEBUG_CONSOLE_PORT
-        : undefined,
-      time: { monotonicNs, realtimeUs },
-    });
+    const platform = createPlatform(platformRequest(config, plan, tpm !== undefined));
     platform.blocks.tpm.established = tpm?.established ? 1 : 0;
     const warn = (text: string) => onEvent({ kind: "log", level: "warn", key: text, text });
     const windows = new MemoryWindows(platform.apertures, vm, memory.slots);
@@ -186,6 +170,23 @@ function build(
 }
 
 const DEBUG_CONSOLE_PORT = 0xe9;
+
+function platformRequest(config: VmConfig, plan: MemoryPlan, hasTpm: boolean): PlatformRequest {
+  const lowRamBytes = plan.ramRegions.filter((region) => region.gpa < RAM_64BIT_START)
+    .reduce((sum, region) => sum + region.sizeBytes, 0);
+  return {
+    controllers: planControllers(plan),
+    segments: planSegments(plan, segmentWeights(config)),
+    lowRamBytes,
+    highRamBytes: plan.bootRamBytes - lowRamBytes,
+    bootVcpus: config.cpus.boot_vcpus,
+    maxVcpus: config.cpus.max_vcpus,
+    hasSerial: config.serial.mode !== "Off",
+    hasTpm,
+    debugConsolePort: hasDebugConsole(config) ? config.debug_console.iobase ?? DEBUG_CONSOLE_PORT : undefined,
+    time: { monotonicNs, realtimeUs },
+  };
+}
 
 function hasDebugConsole(config: VmConfig): boolean {
   return config.debug_console.mode === "File" || config.debug_console.mode === "Tty";
