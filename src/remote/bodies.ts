@@ -51,12 +51,16 @@ function sizeOf(label: string, text: string): bigint {
 
 const MAX_U32 = 0xffff_ffff;
 
+/** Why `text` is no count, or undefined when it is one; of two faults the one that comes first in the text. */
+function countFault(text: string): string | undefined {
+  if (text === "") return "cannot parse integer from empty string";
+  const [start] = /^\+?[0-9]*/.exec(text)!;
+  if (Number(start) > MAX_U32) return "number too large to fit in target type";
+  return /^\+?[0-9]+$/.test(text) ? undefined : "invalid digit found in string";
+}
+
 function cpuCount(text: string): number {
-  const fault = !/^\+?[0-9]+$/.test(text)
-    ? (text === "" ? "cannot parse integer from empty string" : "invalid digit found in string")
-    : Number(text) > MAX_U32
-    ? "number too large to fit in target type"
-    : undefined;
+  const fault = countFault(text);
   if (fault !== undefined) throw new ContextError(["Error parsing CPU count"], OptionError.rule(fault));
   return Number(text);
 }

@@ -99,6 +99,10 @@ Deno.test("refused arguments carry the original's chain", () => {
     "Error parsing CPU count",
     "invalid digit found in string",
   ]);
+  assert.deepEqual(chain("resize", undefined, { cpus: "4294967296G" }), [
+    "Error parsing CPU count",
+    "number too large to fit in target type",
+  ]);
   assert.deepEqual(chain("resize", undefined, { memory: "1T" }), [
     "Error parsing memory size",
     "Invalid value: 1T",

@@ -138,7 +138,8 @@ differential("commands without configuration: requests and errors are the origin
     await compare(server, ["resize-zone", "--id", "z", "--size", size]);
     await compare(server, ["resize-disk", "--disk", "d", "--size", size]);
   }
-  for (const count of ["0", "1", "+2", "4294967295", "4294967296", "x", "", "-", '"1"', "1K"]) {
+  const counts = ["0", "1", "+2", "4294967295", "4294967296", "x", "", "-", "+", '"1"', "1K"];
+  for (const count of [...counts, "4294967295K", "4294967296K", "+17179869183G"]) {
     await compare(server, ["resize", "--cpus", count]);
   }
   for (const word of ["", "x", 'a"b', "é\t", "file:///a"]) {
