@@ -288,7 +288,7 @@ export class Vm implements VmInstance {
         return devices.plugFs(config as FsConfig, links);
       case "generic-vhost-user":
         await links.generic(config as GenericVhostUserConfig);
-        return devices.plugGenericVhostUser(config as GenericVhostUserConfig, links);
+        return devices.plugGenericVhostUser(config as GenericVhostUserConfig, true, links);
       case "pmem":
         return devices.plugPmem(config as PmemConfig);
       case "vsock":

@@ -153,7 +153,7 @@ export class VmDevices {
     const net = config.net?.map((one) => open(this.plugNet(one), one));
     open(plugRng(config.rng));
     const generic = config.generic_vhost_user?.map((one) =>
-      open(this.plugGenericVhostUser(one, this.links), one)
+      open(this.plugGenericVhostUser(one, false, this.links), one)
     );
     const fs = config.fs?.map((one) => open(this.plugFs(one, this.links), one));
     const pmem = config.pmem?.map((one) => open(this.plugPmem(one), one));
@@ -216,10 +216,15 @@ export class VmDevices {
   }
 
   /** Takes the back-end of a device of any type. */
-  plugGenericVhostUser(config: GenericVhostUserConfig, links: VhostUserLinks): PluggedDevice {
+  plugGenericVhostUser(
+    config: GenericVhostUserConfig,
+    hotplugged: boolean,
+    links: VhostUserLinks,
+  ): PluggedDevice {
     return plugGenericVhostUser(
       config,
       this.idFor(ID_PREFIX.genericVhostUser, config.id),
+      hotplugged,
       links.take(config),
     );
   }

@@ -193,6 +193,25 @@ guestTest("a generic vhost-user device is what its daemon is", async () => {
   await vm.stop();
 }, NEEDS_VIRTIOFSD);
 
+guestTest(
+  "a generic vhost-user disk has its registers where firmware reaches them, other types do not",
+  async () => {
+    await using puppet = await Puppet.make();
+    const sockets = ["block", "fs"].map((name) => join(puppet.directory, name));
+    await using _first = await Daemon.fileSystem(sockets[0], puppet.directory);
+    await using _second = await Daemon.fileSystem(sockets[1], puppet.directory);
+    const generic = ["block", "fs"].map((type, i) =>
+      `id=${type},socket=${sockets[i]},virtio_id=${type},queue_sizes=[128,128]`
+    );
+    await using vm = await startVm({ args: [...puppet.args(), "--generic-vhost-user", ...generic] });
+    await puppet.started();
+    const { device_tree: tree } = await vm.api.info();
+    const isBelow4GiB = (id: string) => tree[`_virtio-pci-${id}`].resources[0].PciBar.base < 2 ** 32;
+    assert.deepEqual(["block", "fs"].map(isBelow4GiB), [true, false]);
+  },
+  NEEDS_VIRTIOFSD,
+);
+
 guestTest("where the VMM listens, a network back-end may connect again", async () => {
   await using puppet = await Puppet.make();
   const socket = join(puppet.directory, "net.sock");

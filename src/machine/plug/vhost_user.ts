@@ -34,6 +34,7 @@ import { ContextError } from "@vmm/errors/context_error.ts";
 import { featureMask } from "@vmm/virtio/features.ts";
 import type { VhostUserDescription } from "@vmm/backends/vhost_user/description.ts";
 import { type PciCommon, placementOf, type PluggedDevice } from "./plugged_device.ts";
+import { VirtioId } from "@vmm/virtio/device.ts";
 
 /** Row of the I/O Worker's table. */
 const VHOST_USER_KIND = "vhost-user";
@@ -250,13 +251,17 @@ export function plugFs(config: FsConfig, id: string, connected: ConnectedBackend
   return plugged(config, id, model, connected);
 }
 
-/** Describes a device of which only the type is known. */
+/** Describes a device of which only the type is known. `hotplugged`: as for a disk. */
 export function plugGenericVhostUser(
   config: GenericVhostUserConfig,
   id: string,
+  hotplugged: boolean,
   connected: ConnectedBackend,
 ): PluggedDevice {
   const { features } = connected.description.agreement;
   const model = models.genericModel(features, connected.config, config.device_type, config.queue_sizes);
-  return plugged(config, id, model, connected);
+  return {
+    ...plugged(config, id, model, connected),
+    wants32BitBar: config.device_type === VirtioId.block && !hotplugged && config.pci_segment === 0,
+  };
 }
