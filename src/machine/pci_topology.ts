@@ -14,7 +14,7 @@ import { clearSlot, setSlot } from "@vmm/pci/pci_block.ts";
 import { PciSlots } from "@vmm/pci/slots.ts";
 import { IVSHMEM_PCI } from "@vmm/devices/ivshmem/ivshmem.ts";
 import { PVPANIC_PCI } from "@vmm/devices/pvpanic/pvpanic.ts";
-import type { VirtioDeviceDescriptor } from "@vmm/virtio/device.ts";
+import { type VirtioDeviceDescriptor, VirtioId } from "@vmm/virtio/device.ts";
 import { featureMask, VIRTIO_F_ACCESS_PLATFORM } from "@vmm/virtio/features.ts";
 import { barAlignment, createVirtioPci } from "@vmm/virtio/pci/create.ts";
 import { notifyAddress, VIRTIO_BAR, VIRTIO_BAR_SIZE } from "@vmm/virtio/pci/layout.ts";
@@ -159,7 +159,9 @@ export class PciTopology {
    */
   place(device: PluggedDevice, slot: number, present: boolean): PlacedDevice {
     const { segment } = device.placement;
-    const barKind = device.wants32BitBar === true ? "memory32" : "memory64";
+    // Some firmware reaches disks below 4 GiB only.
+    const isBootDisk = present && segment === 0 && device.model.virtioId === VirtioId.block;
+    const barKind = isBootDisk ? "memory32" : "memory64";
     const base = this.#address(segment, barKind, VIRTIO_BAR_SIZE, barAlignment(barKind));
     const state = createVirtioPci({ ...device.model, bar: { kind: barKind, base } });
     const kickFds = device.model.queueSizes.map(() => eventfd());

@@ -274,7 +274,7 @@ export class Vm implements VmInstance {
       case "disk": {
         const disk = config as DiskConfig;
         if (disk.vhost_user) await links.disk(disk);
-        const device = devices.plugDisk(disk, true, links);
+        const device = devices.plugDisk(disk, links);
         lockAtPlug(device);
         return device;
       }
@@ -288,7 +288,7 @@ export class Vm implements VmInstance {
         return devices.plugFs(config as FsConfig, links);
       case "generic-vhost-user":
         await links.generic(config as GenericVhostUserConfig);
-        return devices.plugGenericVhostUser(config as GenericVhostUserConfig, true, links);
+        return devices.plugGenericVhostUser(config as GenericVhostUserConfig, links);
       case "pmem":
         return devices.plugPmem(config as PmemConfig);
       case "vsock":

@@ -149,11 +149,11 @@ export class VmDevices {
       return device.config as T;
     };
     if (consoles.console !== undefined) open(plugConsole(config.console, consoles.console));
-    const disks = config.disks?.map((disk) => open(this.plugDisk(disk, false), disk));
+    const disks = config.disks?.map((disk) => open(this.plugDisk(disk), disk));
     const net = config.net?.map((one) => open(this.plugNet(one), one));
     open(plugRng(config.rng));
     const generic = config.generic_vhost_user?.map((one) =>
-      open(this.plugGenericVhostUser(one, false, this.links), one)
+      open(this.plugGenericVhostUser(one, this.links), one)
     );
     const fs = config.fs?.map((one) => open(this.plugFs(one, this.links), one));
     const pmem = config.pmem?.map((one) => open(this.plugPmem(one), one));
@@ -193,12 +193,12 @@ export class VmDevices {
   }
 
   /** Opens a disk's image. @throws ContextError with the original's words */
-  plugDisk(config: DiskConfig, hotplugged: boolean, links = this.links): PluggedDevice {
+  plugDisk(config: DiskConfig, links = this.links): PluggedDevice {
     try {
       const id = this.idFor(ID_PREFIX.disk, config.id);
       return config.vhost_user
-        ? plugVhostUserDisk(config, id, hotplugged, links.take(config))
-        : plugDisk(config, id, hotplugged, this.#groups);
+        ? plugVhostUserDisk(config, id, links.take(config))
+        : plugDisk(config, id, this.#groups);
     } catch (cause) {
       throw new ContextError(["Error from device manager"], cause);
     }
@@ -216,15 +216,10 @@ export class VmDevices {
   }
 
   /** Takes the back-end of a device of any type. */
-  plugGenericVhostUser(
-    config: GenericVhostUserConfig,
-    hotplugged: boolean,
-    links: VhostUserLinks,
-  ): PluggedDevice {
+  plugGenericVhostUser(config: GenericVhostUserConfig, links: VhostUserLinks): PluggedDevice {
     return plugGenericVhostUser(
       config,
       this.idFor(ID_PREFIX.genericVhostUser, config.id),
-      hotplugged,
       links.take(config),
     );
   }

@@ -75,7 +75,6 @@ function makeMachine(random: Random, ioWakeFd: number) {
         backend: undefined,
         config: {},
         warnings: [],
-        wants32BitBar: name.startsWith("block"),
         release: () => {},
       },
       topology.takeSlot(segment, undefined),

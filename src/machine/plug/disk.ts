@@ -30,14 +30,12 @@ const SHAREABLE: readonly string[] = ["raw", "vhd", "vmdk"];
 /**
  * Opens the image and describes the device.
  *
- * @param hotplugged 64-bit BAR instead of a 32-bit one
  * @param groups limiters of the VM's rate limit groups, by id
  * @throws DiskError
  */
 export function plugDisk(
   config: DiskConfig,
   id: string,
-  hotplugged: boolean,
   groups: ReadonlyMap<string, SharedArrayBuffer>,
 ): PluggedDisk {
   const disk = openDisk(config);
@@ -79,7 +77,6 @@ export function plugDisk(
       queue: queue_index,
       cpus: host_cpus,
     })),
-    wants32BitBar: !hotplugged && config.pci_segment === 0,
     config: { ...config, id, image_type: disk.imageType, backing_files: disk.backingFiles },
     warnings: disk.warnings,
     lock: () => disk.lock.acquire(),

@@ -31,8 +31,6 @@ export interface PluggedDevice {
   readonly queueAffinity?: VirtioDeviceDescriptor["queueAffinity"];
   /** What the device tree of `vm.info` shows of it: plain JSON values, bigint for 64-bit ones. */
   readonly resources?: readonly unknown[];
-  /** Its registers lie in the 32-bit window (block devices present at boot). */
-  readonly wants32BitBar?: boolean;
   /** The configuration with what opening it filled in. */
   readonly config: unknown;
   /** Texts for the log. */

@@ -34,7 +34,6 @@ import { ContextError } from "@vmm/errors/context_error.ts";
 import { featureMask } from "@vmm/virtio/features.ts";
 import type { VhostUserDescription } from "@vmm/backends/vhost_user/description.ts";
 import { type PciCommon, placementOf, type PluggedDevice } from "./plugged_device.ts";
-import { VirtioId } from "@vmm/virtio/device.ts";
 
 /** Row of the I/O Worker's table. */
 const VHOST_USER_KIND = "vhost-user";
@@ -212,19 +211,15 @@ function plugged(
   };
 }
 
-/** Describes a disk. `hotplugged`: 64-bit BAR instead of a 32-bit one. */
+/** Describes a disk. */
 export function plugVhostUserDisk(
   config: DiskConfig,
   id: string,
-  hotplugged: boolean,
   connected: ConnectedBackend,
 ): PluggedDevice {
   const { agreement } = connected.description;
   const model = models.blockModel(agreement.features, connected.config, config.num_queues, config.queue_size);
-  return {
-    ...plugged(config, id, model, connected),
-    wants32BitBar: !hotplugged && config.pci_segment === 0,
-  };
+  return plugged(config, id, model, connected);
 }
 
 /** Describes a network device. Address and MTU: the configuration's, else the back-end's; without either a random address. */
@@ -251,17 +246,13 @@ export function plugFs(config: FsConfig, id: string, connected: ConnectedBackend
   return plugged(config, id, model, connected);
 }
 
-/** Describes a device of which only the type is known. `hotplugged`: as for a disk. */
+/** Describes a device of which only the type is known. */
 export function plugGenericVhostUser(
   config: GenericVhostUserConfig,
   id: string,
-  hotplugged: boolean,
   connected: ConnectedBackend,
 ): PluggedDevice {
   const { features } = connected.description.agreement;
   const model = models.genericModel(features, connected.config, config.device_type, config.queue_sizes);
-  return {
-    ...plugged(config, id, model, connected),
-    wants32BitBar: config.device_type === VirtioId.block && !hotplugged && config.pci_segment === 0,
-  };
+  return plugged(config, id, model, connected);
 }
