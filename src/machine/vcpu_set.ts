@@ -17,23 +17,9 @@ import { CoreSchedulingBlock } from "./core_scheduling.ts";
 import type { KvmHost } from "./kvm_host.ts";
 import { VcpuThread } from "./vcpu_thread.ts";
 import { enableX2apic, setUpBootProcessor, setUpVcpu } from "./vcpu_setup.ts";
-import type { VcpuStart } from "./vcpu_worker.ts";
+import type { VcpuCommon, VcpuStart } from "./vcpu_worker.ts";
 import { retireWorker } from "./worker_pool.ts";
 import type { WorkerPort } from "./worker_port.ts";
-
-/** What all vCPUs' Workers are told alike. */
-export type VcpuCommon = Omit<
-  VcpuStart,
-  | "index"
-  | "name"
-  | "vcpuFd"
-  | "runPage"
-  | "runPageBytes"
-  | "control"
-  | "affinity"
-  | "coreScheduling"
-  | "cores"
->;
 
 /** Names the thread of a vCPU: management programs look for these to bind and to count them. */
 export type VcpuThreadName = (index: number) => string;

@@ -25,22 +25,26 @@ import { VcpuLoop } from "./vcpu_loop.ts";
 import { VcpuMachine } from "./vcpu_machine.ts";
 import { IDLE_THREAD_NAME, postEvent, WorkerService } from "./worker_serve.ts";
 
-/** Everything a vCPU needs to run; plain and cloneable. */
-export interface VcpuStart {
-  readonly index: number;
-  /** Name of its thread. */
-  readonly name: string;
+/** What all vCPUs of a VM are told alike; plain and cloneable. */
+export interface VcpuCommon {
   readonly vmFd: number;
-  readonly vcpuFd: number;
-  readonly runPage: bigint;
-  readonly runPageBytes: number;
-  readonly control: SharedArrayBuffer;
   readonly ioWakeFd: number;
   readonly platform: PlatformDescription;
   readonly functions: readonly FunctionDescription[];
   readonly outputs: VcpuOutputDescription;
   /** The firmware configuration device, when there is one. */
   readonly fwCfg?: FwCfgDescription;
+}
+
+/** Everything a vCPU needs to run. */
+export interface VcpuStart extends VcpuCommon {
+  readonly index: number;
+  /** Name of its thread. */
+  readonly name: string;
+  readonly vcpuFd: number;
+  readonly runPage: bigint;
+  readonly runPageBytes: number;
+  readonly control: SharedArrayBuffer;
   /** Host CPUs this vCPU may run on. */
   readonly affinity?: readonly number[];
   readonly coreScheduling: CpusConfig["core_scheduling"];
