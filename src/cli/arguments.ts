@@ -19,19 +19,19 @@ export interface OptionSpec {
   readonly choices?: readonly string[];
 }
 
+/** What cannot be split. */
+type Fault =
+  /** `isBehindMark`: it looks like an option, behind a `--` after which there are none. */
+  | { readonly kind: "unexpected"; readonly argument: string; readonly isBehindMark?: true }
+  | { readonly kind: "value-missing" | "repeated"; readonly option: OptionSpec }
+  | {
+    readonly kind: "value-unexpected" | "value-unknown";
+    readonly option: OptionSpec;
+    readonly value: string;
+  };
+
 /** A command line that cannot be split. `given`: names of the options up to the fault, in order. */
-export type UsageFault =
-  & { readonly given: readonly string[] }
-  & (
-    /** `isBehindMark`: it looks like an option, behind a `--` after which there are none. */
-    | { readonly kind: "unexpected"; readonly argument: string; readonly isBehindMark?: true }
-    | { readonly kind: "value-missing" | "repeated"; readonly option: OptionSpec }
-    | {
-      readonly kind: "value-unexpected" | "value-unknown";
-      readonly option: OptionSpec;
-      readonly value: string;
-    }
-  );
+export type UsageFault = { readonly given: readonly string[] } & Fault;
 
 /** The options of a command line, by name, in the order they first appear. */
 export interface ParsedArguments {
@@ -171,12 +171,7 @@ class Scanner {
     return this.#fault({ kind: "unexpected", argument });
   }
 
-  #fault(
-    fault:
-      | { kind: "unexpected"; argument: string; isBehindMark?: true }
-      | { kind: "value-missing" | "repeated"; option: OptionSpec }
-      | { kind: "value-unexpected" | "value-unknown"; option: OptionSpec; value: string },
-  ): ArgumentScan {
+  #fault(fault: Fault): ArgumentScan {
     return { kind: "fault", fault: { ...fault, given: [...this.values.keys()] } };
   }
 }

@@ -79,12 +79,13 @@ function zonesOf(config: MemoryConfig): { zones: ZoneRequest[]; options: Map<str
     checkPlugged(zone, method);
   }
   const zones = userZones.map((zone) => {
-    if (zone.file !== undefined) passFile(zone.file);
+    const { file } = zone;
+    if (file !== undefined) managed(() => checkZoneFile(file));
     if (options.has(zone.id)) fail("Memory zone identifier is not unique");
     options.set(zone.id, {
       ...backing(zone, zone.size),
       thp: config.thp,
-      file: zone.file,
+      file,
       hostNumaNode: zone.host_numa_node,
     });
     return {
@@ -96,10 +97,10 @@ function zonesOf(config: MemoryConfig): { zones: ZoneRequest[]; options: Map<str
   return { zones, options };
 }
 
-/** @throws ContextError */
-function passFile(path: string): void {
+/** Carries out `step`. @throws ContextError around what it fails with */
+function managed<T>(step: () => T): T {
   try {
-    checkZoneFile(path);
+    return step();
   } catch (cause) {
     throw new ContextError(["Memory manager error"], cause as Error);
   }
@@ -147,9 +148,8 @@ export function checkNuma(nodes: readonly NumaConfig[], plan: MemoryPlan): void 
 /** Maps all RAM and gives it to KVM. Nothing stays mapped after a failure. @throws ContextError */
 export function setUpMemory(config: MemoryConfig, physBits: number, vm: KvmVm): VmMemory {
   const { zones, options } = zonesOf(config);
-  let plan: MemoryPlan;
-  try {
-    plan = planMemory({
+  const plan = managed(() =>
+    planMemory({
       zones,
       userZones: (config.zones?.length ?? 0) > 0,
       hotplugMethod: config.hotplug_method,
@@ -157,10 +157,8 @@ export function setUpMemory(config: MemoryConfig, physBits: number, vm: KvmVm): 
         ? Number(config.hotplug_size)
         : undefined,
       physBits,
-    });
-  } catch (cause) {
-    throw new ContextError(["Memory manager error"], cause as Error);
-  }
+    })
+  );
   const regions: HostRegion[] = [];
   try {
     plan.ramRegions.forEach((ram, slot) => {

@@ -10,6 +10,7 @@ import { log } from "@vmm/log/logger.ts";
 import type { OperationWithBody } from "../body_reader.ts";
 import type { SendCommand } from "../channel.ts";
 import type { ApiCommand } from "../command.ts";
+import { MAX_BEHIND } from "../event_feed.ts";
 import type { FrontDoor } from "../front_door.ts";
 import { type BodyReader, UNKNOWN_ENDPOINT } from "../router.ts";
 import { BusError, BusErrorName, type CallResult, isTooLong, replyTo, statusOf } from "./call_result.ts";
@@ -34,8 +35,6 @@ const BUS = {
 };
 const MS_PER_SECOND = 1_000;
 const DO_NOT_QUEUE = 4;
-/** As for readers of the event feed: a bus that does not read is not remembered for without end. */
-const MAX_SIGNALS_BEHIND = 1_024;
 const PRIMARY_OWNER = 1;
 /** Methods of the properties' interface with the types of their arguments. */
 const PROPERTY_METHODS: Readonly<Record<string, string>> = { Get: "ss", Set: "ssv", GetAll: "s" };
@@ -119,7 +118,7 @@ class Service implements FrontDoor {
       interface: API_INTERFACE,
       member: "Event",
     };
-    if (this.#signalling >= MAX_SIGNALS_BEHIND) {
+    if (this.#signalling >= MAX_BEHIND) {
       log.limited("WARN", "dbus-signal", "Event not signalled on D-Bus: the bus does not read");
       return;
     }

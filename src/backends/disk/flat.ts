@@ -4,6 +4,7 @@
  * L4, I/O Worker.
  */
 import { Errno } from "@ffi/abi/errno.ts";
+import type { Disk } from "@vmm/virtio/ports/disk.ts";
 import type { DiskDescription } from "./description.ts";
 import { ImageFault } from "./disk_error.ts";
 import { ImageFile } from "./image_file.ts";
@@ -23,8 +24,8 @@ interface Extent {
 const slice = new IovecSlice();
 
 /** A disk made of extents. */
-export class FlatDisk extends PlainDisk {
-  override readonly sizeBytes: number;
+export class FlatDisk extends PlainDisk implements Disk {
+  readonly sizeBytes: number;
   readonly #extents: readonly Extent[];
   /** Each file once, for flushing. */
   readonly #files: readonly ImageFile[];
@@ -53,7 +54,7 @@ export class FlatDisk extends PlainDisk {
     this.sizeBytes = start;
   }
 
-  override read(
+  read(
     _token: number,
     iov: Uint8Array<ArrayBuffer>,
     count: number,
@@ -66,7 +67,7 @@ export class FlatDisk extends PlainDisk {
     return this.#across(readFrom, iov, count, lengthBytes, offset);
   }
 
-  override write(
+  write(
     _token: number,
     iov: Uint8Array<ArrayBuffer>,
     count: number,
@@ -79,7 +80,7 @@ export class FlatDisk extends PlainDisk {
     return this.#across(writeTo, iov, count, lengthBytes, offset);
   }
 
-  override flush(_token: number): number {
+  flush(_token: number): number {
     for (const file of this.#files) {
       const result = file.sync();
       if (result < 0) return result;

@@ -6,28 +6,9 @@
 import { Errno } from "@ffi/abi/errno.ts";
 import type { Disk, DiskCompletion } from "@vmm/virtio/ports/disk.ts";
 
-/** Refuses what such a disk cannot do; nothing is ever in flight. */
-export abstract class PlainDisk implements Disk {
+/** Refuses what such a disk cannot do; nothing is ever in flight. A format adds its size and how it is read and written. */
+export abstract class PlainDisk implements Omit<Disk, "sizeBytes" | "read" | "write" | "flush"> {
   readonly completionFd = -1;
-  abstract readonly sizeBytes: number;
-
-  abstract read(
-    token: number,
-    iov: Uint8Array<ArrayBuffer>,
-    count: number,
-    lengthBytes: number,
-    offset: number,
-  ): number;
-
-  abstract write(
-    token: number,
-    iov: Uint8Array<ArrayBuffer>,
-    count: number,
-    lengthBytes: number,
-    offset: number,
-  ): number;
-
-  abstract flush(token: number): number;
 
   discard(_token: number, _offset: number, _lengthBytes: number): number {
     return -Errno.EOPNOTSUPP;

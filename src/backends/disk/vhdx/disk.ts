@@ -6,7 +6,7 @@
  * Source: MS-VHDX 8.0 §2.4, §2.5.
  */
 import { Errno, OsError } from "@ffi/abi/errno.ts";
-import type { DiskCompletion } from "@vmm/virtio/ports/disk.ts";
+import type { Disk, DiskCompletion } from "@vmm/virtio/ports/disk.ts";
 import type { DiskDescription } from "../description.ts";
 import { ImageFault } from "../disk_error.ts";
 import { HostFailure, must } from "../host_failure.ts";
@@ -27,8 +27,8 @@ const WORD = 0x1_0000_0000;
 const MAX_TABLE_BYTES = 128 << 20;
 
 /** See the module. */
-export class VhdxDisk extends PlainDisk {
-  override readonly sizeBytes: number;
+export class VhdxDisk extends PlainDisk implements Disk {
+  readonly sizeBytes: number;
   readonly #file: ImageFile;
   readonly #readonly: boolean;
   #header: structures.VhdxHeader;
@@ -77,7 +77,7 @@ export class VhdxDisk extends PlainDisk {
     this.#blocks = this.#readTable(bat);
   }
 
-  override read(
+  read(
     _token: number,
     iov: Uint8Array<ArrayBuffer>,
     count: number,
@@ -97,7 +97,7 @@ export class VhdxDisk extends PlainDisk {
     });
   }
 
-  override write(
+  write(
     _token: number,
     iov: Uint8Array<ArrayBuffer>,
     count: number,
@@ -122,7 +122,7 @@ export class VhdxDisk extends PlainDisk {
     }
   }
 
-  override flush(_token: number): number {
+  flush(_token: number): number {
     if (this.#readonly) return 0;
     try {
       this.#writeTable();
